@@ -1,0 +1,76 @@
+//! Every bound has a name here. A full queue pushes back; it never grows.
+
+/// Slots of a group; fixed for its life (`consensus.md`, section 1).
+pub const SLOTS: u16 = 4096;
+
+/// Bodies up to this many bytes travel inside their command; larger ones go to the vaults first.
+pub const INLINE_BODY_LEN_MAX: usize = 128 * 1024;
+/// Length in bytes of every vault chunk of a body but the last.
+pub const CHUNK_LEN: usize = 4 * 1024 * 1024;
+/// Largest object of a single PUT, in bytes (AWS: 5 GiB).
+pub const PUT_LEN_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// Smallest part of a multipart upload but the last, in bytes (AWS: 5 MiB).
+pub const PART_LEN_MIN: u64 = 5 * 1024 * 1024;
+/// Parts of one upload (AWS).
+pub const PARTS_MAX: u16 = 10_000;
+/// Key length in bytes of UTF-8 (AWS).
+pub const KEY_LEN_MAX: usize = 1024;
+/// Total bytes of user metadata, names and values (AWS: 2 KiB).
+pub const USER_METADATA_LEN_MAX: usize = 2048;
+/// Bytes of all system headers kept with an object.
+pub const SYSTEM_METADATA_LEN_MAX: usize = 8 * 1024;
+/// Keys of one `DeleteObjects` request (AWS).
+pub const DELETE_ITEMS_MAX: usize = 1000;
+/// Keys of one page of a listing (AWS).
+pub const LIST_PAGE_MAX: usize = 1000;
+/// Buckets of a cluster.
+pub const BUCKETS_MAX: usize = 10_000;
+/// Access keys of a cluster.
+pub const ACCESS_KEYS_MAX: usize = 10_000;
+/// Bytes of an encoded command, its inline body included. The largest are multi-deletes of 1,000 long
+/// keys and completions of 10,000 parts.
+pub const COMMAND_LEN_MAX: usize = 4 * 1024 * 1024;
+
+/// Outcomes kept per key for retries (`s3.md`).
+pub const RETRY_WINDOW_ITEMS: usize = 16;
+/// How long an outcome is kept for retries, in ns of consensus time: 15 minutes.
+pub const RETRY_WINDOW_NS: u64 = 15 * 60 * 1_000_000_000;
+/// Bytes of a request id that a client may choose.
+pub const REQUEST_ID_LEN_MAX: usize = 128;
+/// A command whose body was placed longer ago than this (ns) is refused at execution: 1 hour.
+pub const PLACEMENT_AGE_NS_MAX: u64 = 60 * 60 * 1_000_000_000;
+/// A body that nothing refers to is collected this long (ns) after its placement: 2 hours.
+pub const COLLECT_AFTER_NS: u64 = 2 * 60 * 60 * 1_000_000_000;
+
+/// Commands that wait for the core's loop; one more answers `SlowDown`.
+pub const SUBMIT_QUEUE_MAX: usize = 4096;
+/// Commands proposed and not yet executed; the loop takes no more until some are.
+pub const IN_FLIGHT_MAX: usize = 4096;
+/// Bytes of commands proposed and not yet executed.
+pub const IN_FLIGHT_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Records of one journal batch.
+pub const BATCH_RECORDS_MAX: usize = 8192;
+/// Bytes of one journal batch, bodies included.
+pub const BATCH_LEN_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a journal segment.
+pub const SEGMENT_LEN: u64 = 64 * 1024 * 1024;
+/// Bytes of executed but unsealed changes held in memory; above it submissions wait.
+pub const OVERLAY_LEN_MAX: usize = 256 * 1024 * 1024;
+/// Executed commands that are not yet in the ledger.
+pub const UNSEALED_MAX: usize = 65_536;
+/// Bodies that stream through the gateway at once; one more answers `SlowDown`.
+pub const BODIES_MAX: usize = 256;
+/// Free bytes below which writes are refused, so that deleting and trimming still can.
+pub const RESERVE_LEN: u64 = 256 * 1024 * 1024;
+
+/// Timestamps further ahead of the own clock than this (ns) are held (`consensus.md`, section 3): 500 ms.
+pub const CLOCK_AHEAD_NS_MAX: u64 = 500_000_000;
+/// How far ahead of the clock a durable clock ceiling is set, in ns: 2 s.
+pub const CLOCK_CEILING_NS: u64 = 2_000_000_000;
+
+/// Bytes of a side record.
+pub const SIDE_LEN_MAX: usize = 16 * 1024;
+/// Bytes of a receipt, either level, in binary form.
+pub const RECEIPT_LEN_MAX: usize = 64 * 1024;
+/// Bytes of a checkpoint note.
+pub const NOTE_LEN_MAX: usize = 16 * 1024;
