@@ -31,6 +31,25 @@ pub const ACCESS_KEYS_MAX: usize = 10_000;
 /// keys and completions of 10,000 parts.
 pub const COMMAND_LEN_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of a bucket name (AWS).
+pub const BUCKET_NAME_LEN_MAX: usize = 63;
+/// Bytes of an access key id.
+pub const ACCESS_KEY_LEN_MAX: usize = 128;
+/// Bytes of a sealed secret.
+pub const SEALED_LEN_MAX: usize = 1024;
+/// Bytes of other short texts: a region, an origin, a member's name, the note beside an access key.
+pub const TEXT_LEN_MAX: usize = 255;
+/// Members of a group.
+pub const MEMBERS_MAX: usize = 32;
+/// Entity tags in one condition.
+pub const ETAGS_MAX: usize = 64;
+/// Bytes of an entity tag.
+pub const ETAG_LEN_MAX: usize = 128;
+/// Rows that one command may change: once it has changed that many, the rest of its items are refused.
+pub const COMMAND_ROWS_MAX: usize = 100_000;
+/// Rows that one page of a listing may visit; a page that reaches it ends early, with a marker to go on from.
+pub const LIST_VISITS_MAX: usize = 100_000;
+
 /// Outcomes kept per key for retries (`s3.md`).
 pub const RETRY_WINDOW_ITEMS: usize = 16;
 /// How long an outcome is kept for retries, in ns of consensus time: 15 minutes.

@@ -96,7 +96,7 @@ pub enum Refusal {
     /// The bucket exists and belongs to someone else.
     #[n(2)]
     BucketAlreadyExists,
-    /// The bucket holds objects, versions or uploads.
+    /// The bucket holds objects or versions, or more uploads than one command can drop.
     #[n(3)]
     BucketNotEmpty,
     /// Over [`crate::limits::BUCKETS_MAX`].
@@ -156,4 +156,8 @@ pub enum Refusal {
     /// The command contradicts a rule that the gateway should have checked; says which.
     #[n(22)]
     Invalid(#[n(0)] String),
+    /// The command has changed as many rows as one may ([`crate::limits::COMMAND_ROWS_MAX`]): ask again
+    /// for this item (S3: `SlowDown` for the key).
+    #[n(23)]
+    TooManyRows,
 }

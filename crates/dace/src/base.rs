@@ -1,0 +1,222 @@
+//! Bases: what stands in for a trimmed journal prefix.
+//!
+//! A base is taken at a *mark*: a place in the journal before the first command of a new tick. Everything
+//! before a mark lies at or below the cut of the tick before, and everything behind it above, so that a
+//! base needs to list no command.
+
+use std::collections::VecDeque;
+
+use minicbor::{Decode, Encode};
+use types::limits::SLOTS;
+use types::{CommandId, Epoch, GroupId, Incarnation, ReplicaId, Timestamp};
+
+use crate::clock::TIMESTAMP_MAX;
+use crate::config::Config;
+use crate::core::Core;
+
+/// The version byte that opens an encoded base.
+const VERSION: u8 = 1;
+/// Marks remembered. When there are more, every second one is forgotten: the next base then trims a little
+/// less than it could.
+const MARKS_MAX: usize = 4096;
+
+/// What replaces a journal prefix.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// Records at or below this position may be trimmed once `bytes` are kept durably.
+    pub position: u64,
+    /// The cut that the base stands for: at most the one asked for.
+    pub cut: Timestamp,
+    /// What [`crate::Restore::base`] takes.
+    pub bytes: Vec<u8>,
+}
+
+/// Why bytes are not a base of this replica.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BaseError {
+    /// No bytes.
+    #[error("it is empty")]
+    Empty,
+    /// A version that this build does not know.
+    #[error("version {0} is not known to this build")]
+    Version(u8),
+    /// Not the CBOR of a base.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// Bytes are left after the base.
+    #[error("{0} bytes are left over")]
+    Trailing(usize),
+    /// A base of another group, replica, epoch, number of slots or member list.
+    #[error("its {0} is not that of this replica")]
+    Foreign(&'static str),
+    /// Fields that contradict each other.
+    #[error("contradictory: {0}")]
+    Contradiction(&'static str),
+}
+
+/// The content of a base (`docs/formats/consensus.md`).
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct BaseState {
+    #[n(0)]
+    pub(crate) group: GroupId,
+    #[n(1)]
+    pub(crate) replica: ReplicaId,
+    #[n(2)]
+    pub(crate) epoch: Epoch,
+    #[n(3)]
+    pub(crate) members: Vec<ReplicaId>,
+    /// Number of slots of the group.
+    #[n(4)]
+    pub(crate) slots: u16,
+    /// Every command of the prefix lies at or below; also the floor of every slot.
+    #[n(5)]
+    pub(crate) cut: Timestamp,
+    /// The last position of the prefix.
+    #[n(6)]
+    pub(crate) position: u64,
+    /// The highest clock ceiling of the prefix.
+    #[n(7)]
+    pub(crate) ceiling: Timestamp,
+    /// The executed watermark: per replica and incarnation the highest counter, strictly rising. In a group
+    /// of one: that of the last incarnation, since all the earlier ones are settled.
+    #[n(8)]
+    pub(crate) executed: Vec<CommandId>,
+}
+
+impl BaseState {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        minicbor::encode(self, &mut bytes).expect("encoding into a vector cannot fail");
+        bytes
+    }
+
+    /// Never panics, whatever the bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, BaseError> {
+        let (version, cbor) = bytes.split_first().ok_or(BaseError::Empty)?;
+        if *version != VERSION {
+            return Err(BaseError::Version(*version));
+        }
+        let mut decoder = minicbor::Decoder::new(cbor);
+        let base: Self = decoder.decode().map_err(|error| BaseError::Malformed(error.to_string()))?;
+        match cbor.len() - decoder.position() {
+            0 => Ok(base),
+            left => Err(BaseError::Trailing(left)),
+        }
+    }
+
+    /// Whether it is a base of this replica, and one that a core can have made.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), BaseError> {
+        let foreign = [
+            (self.group == config.group, "group"),
+            (self.replica == config.replica, "replica"),
+            (self.epoch == config.epoch, "epoch"),
+            (self.members == config.members, "member list"),
+            (self.slots == SLOTS, "number of slots"),
+        ];
+        if let Some((_, what)) = foreign.into_iter().find(|(same, _)| !same) {
+            return Err(BaseError::Foreign(what));
+        }
+        let [executed] = self.executed[..] else {
+            return Err(BaseError::Contradiction("a group of one has one executed watermark"));
+        };
+        if executed.replica != self.replica || executed.incarnation == Incarnation(0) {
+            return Err(BaseError::Contradiction("the executed watermark is not of this replica"));
+        }
+        if self.position == 0 {
+            return Err(BaseError::Contradiction("it replaces nothing"));
+        }
+        if self.ceiling < self.cut || self.ceiling > TIMESTAMP_MAX {
+            return Err(BaseError::Contradiction("its ceiling does not cover its cut"));
+        }
+        Ok(())
+    }
+}
+
+/// A place in the journal at which a base can be taken, and what it must say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    cut: Timestamp,
+    position: u64,
+    ceiling: Timestamp,
+    incarnation: Incarnation,
+    counter: u64,
+}
+
+/// The marks of the journal that is left, rising.
+pub(crate) struct Marks {
+    marks: VecDeque<Mark>,
+    /// The position of the base that was restored: a mark there has nothing to trim.
+    trimmed: u64,
+}
+
+impl Marks {
+    pub(crate) fn new() -> Self {
+        Self { marks: VecDeque::new(), trimmed: 0 }
+    }
+
+    /// The journal begins behind `position`.
+    pub(crate) fn restored(&mut self, position: u64) {
+        self.trimmed = position;
+    }
+
+    /// A command is about to be attached at `timestamp`, right behind `mark`.
+    pub(crate) fn handle_attach(&mut self, timestamp: Timestamp, mark: Mark) {
+        // Within a tick there is no cut, and before the first command nothing to trim.
+        if mark.cut == Timestamp::ZERO || mark.position == self.trimmed || timestamp <= mark.cut {
+            return;
+        }
+        if self.marks.len() == MARKS_MAX {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.marks.push_back(mark);
+    }
+
+    /// The last mark at or below `cut`; forgets those before it.
+    fn take_up_to(&mut self, cut: Timestamp) -> Option<Mark> {
+        let count = self.marks.partition_point(|mark| mark.cut <= cut);
+        self.marks.drain(..count.checked_sub(1)?);
+        self.marks.front().copied()
+    }
+}
+
+impl Core {
+    /// What replaces the journal prefix up to `cut`, a cut whose block is sealed and durable; `None` when
+    /// there is nothing to trim. Asked with rising cuts.
+    ///
+    /// Panics on a cut that was not put out: the commands of the prefix would be lost.
+    pub fn base(&mut self, cut: Timestamp) -> Option<Base> {
+        assert!(cut <= self.cuts.last(), "only what is cut is trimmed");
+        let mark = self.marks.take_up_to(cut)?;
+        assert!(mark.position <= self.durable, "what is cut is durable");
+        assert!(mark.ceiling >= mark.cut, "the ceiling covers every cut");
+        let executed = CommandId { replica: self.config.replica, incarnation: mark.incarnation, counter: mark.counter };
+        let state = BaseState {
+            group: self.config.group,
+            replica: self.config.replica,
+            epoch: self.config.epoch,
+            members: self.config.members.clone(),
+            slots: SLOTS,
+            cut: mark.cut,
+            position: mark.position,
+            ceiling: mark.ceiling,
+            executed: vec![executed],
+        };
+        debug_assert_eq!(state.check(&self.config), Ok(()));
+        Some(Base { position: mark.position, cut: mark.cut, bytes: state.to_bytes() })
+    }
+
+    /// The mark that the journal's end would be, if a command of a new tick came next.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            cut: self.floors.highest().tick_end(),
+            position: self.appended,
+            ceiling: self.clock.ceiling(),
+            incarnation: self.incarnation,
+            counter: self.counter,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What the core hands to its driver: records for the journal, commands to execute, cuts.
+
+use bytes::Bytes;
+use types::journal::{RecordHeader, RecordKind};
+use types::{CommandId, Epoch, Timestamp};
+
+/// A said record, as it goes to the journal and comes back from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// What is said; its position is assigned.
+    pub header: RecordHeader,
+    /// Hides the body behind its hash; all zero when there is no body.
+    pub salt: [u8; 32],
+    /// Empty when there is none.
+    pub body: Bytes,
+}
+
+impl Record {
+    /// A record of `kind` without a body and with every field by kind zero.
+    pub(crate) fn bare(kind: RecordKind, epoch: Epoch, position: u64, id: CommandId, timestamp: Timestamp) -> Self {
+        let header = RecordHeader {
+            kind,
+            flags: 0,
+            epoch,
+            position,
+            id,
+            timestamp,
+            ballot: 0,
+            aux: 0,
+            body_len: 0,
+            body_hash: [0; 32],
+        };
+        Self { header, salt: [0; 32], body: Bytes::new() }
+    }
+}
+
+/// What the driver is to do next. Drained with [`crate::Core::poll_output`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Append this to the journal. Positions rise by one from output to output.
+    Append(Record),
+    /// Execute this command now. In each slot commands come in rising `(timestamp, id)`; in a group of one,
+    /// all of them do.
+    Execute {
+        /// The decided timestamp.
+        timestamp: Timestamp,
+        /// The command.
+        id: CommandId,
+        /// Its proposal body: slots and payload (`types::journal::decode_proposal`).
+        body: Bytes,
+        /// The position that had to be durable first; it was reported before this was put out.
+        durable: u64,
+    },
+    /// Every command at or below `timestamp` has been put out as [`Output::Execute`], and nothing will be
+    /// attached at or below it. In a group of one, every command above it comes later; larger groups mix.
+    Cut {
+        /// The end of a tick that holds commands.
+        timestamp: Timestamp,
+    },
+}

@@ -1,0 +1,60 @@
+//! What a node is told when it starts.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Settings of one node. [`NodeConfig::new`] gives the defaults.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The data folder; made if it does not exist.
+    pub data: PathBuf,
+    /// The keys folder: signing key and cluster key, outside the data folder.
+    pub keys: PathBuf,
+    /// Memory of the state's block cache, in bytes.
+    pub state_cache_len: u64,
+    /// Memory of the cache of hot objects, in bytes.
+    pub object_cache_len: u64,
+    /// Free bytes below which writes are refused.
+    pub reserve_len: u64,
+    /// How long a write may wait for its answer.
+    pub write_timeout: Duration,
+    /// Added to every journal flush: makes a slow disk, for benchmarks.
+    pub flush_delay: Duration,
+    /// Whether the ledger is kept. Off only to measure what it costs: such a folder holds no evidence.
+    pub ledger: bool,
+    /// Whether write answers carry a commit receipt.
+    pub receipts: bool,
+    /// How much journal may pile up before the state is synced and the journal trimmed, in bytes.
+    pub checkpoint_len: u64,
+    /// The region that this node says it is in.
+    pub region: String,
+}
+
+impl NodeConfig {
+    /// Defaults for a data folder; keys lie beside it, in `<data>-keys`.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        let data = data.into();
+        Self {
+            keys: keys_beside(&data),
+            data,
+            state_cache_len: 64 << 20,
+            object_cache_len: 64 << 20,
+            reserve_len: types::limits::RESERVE_LEN,
+            write_timeout: Duration::from_secs(30),
+            flush_delay: Duration::ZERO,
+            ledger: true,
+            receipts: true,
+            checkpoint_len: 4 * types::limits::SEGMENT_LEN,
+            region: "us-east-1".to_owned(),
+        }
+    }
+}
+
+/// Where the keys of a data folder lie by default: beside it, named after it.
+#[must_use]
+pub fn keys_beside(data: &Path) -> PathBuf {
+    let mut name = data.file_name().unwrap_or("entangle-data".as_ref()).to_os_string();
+    name.push("-keys");
+    data.with_file_name(name)
+}

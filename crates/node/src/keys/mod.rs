@@ -1,0 +1,145 @@
+//! The keys folder: the node's signing key and the cluster key. It lies outside the data folder, so that a
+//! copy of the data alone can neither sign nor open a secret. `docs/formats/keys.md`.
+
+mod seal;
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use types::sign::Signer;
+use zeroize::Zeroizing;
+
+pub use seal::{ClusterKey, Secret, UnsealError};
+
+use crate::error::StartError;
+
+/// File name of the signing key.
+const NODE_KEY: &str = "node.key";
+/// File name of the cluster key.
+const CLUSTER_KEY: &str = "cluster.key";
+/// First line of the signing key file.
+const NODE_KEY_HEADER: &str = "entangle-node-key-v1";
+/// First line of the cluster key file.
+const CLUSTER_KEY_HEADER: &str = "entangle-cluster-key-v1";
+
+/// The node's Ed25519 key.
+pub struct NodeKey {
+    pair: Ed25519KeyPair,
+    public: [u8; 32],
+}
+
+impl NodeKey {
+    fn from_seed(seed: &[u8; 32], path: &Path) -> Result<Self, StartError> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed)
+            .map_err(|_| unusable(path, "does not hold a usable Ed25519 seed; restore it from a copy"))?;
+        let mut public = [0; 32];
+        public.copy_from_slice(pair.public_key().as_ref());
+        Ok(Self { pair, public })
+    }
+}
+
+impl Signer for NodeKey {
+    fn public_key(&self) -> [u8; 32] {
+        self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.pair.sign(message).as_ref());
+        signature
+    }
+}
+
+/// Both keys of a node.
+pub struct Keys {
+    /// Signs journal batches, checkpoints and receipts.
+    pub node: NodeKey,
+    /// Seals the secrets of access keys.
+    pub cluster: ClusterKey,
+}
+
+impl Keys {
+    /// Reads the keys of a folder. With `create`, makes the ones that are missing; without, a missing one is
+    /// an error (the data was made with it).
+    pub fn open(folder: &Path, create: bool) -> Result<Self, StartError> {
+        if create {
+            fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|source| io(folder, source))?;
+        }
+        let node_path = folder.join(NODE_KEY);
+        let cluster_path = folder.join(CLUSTER_KEY);
+        let seed = open_key(&node_path, NODE_KEY_HEADER, create)?;
+        let cluster = open_key(&cluster_path, CLUSTER_KEY_HEADER, create)?;
+        Ok(Self { node: NodeKey::from_seed(&seed, &node_path)?, cluster: ClusterKey::new(&cluster) })
+    }
+}
+
+/// 32 fresh random bytes from the operating system.
+///
+/// # Panics
+/// When the operating system has no randomness to give: nothing safe can be done then.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+fn io(path: &Path, source: std::io::Error) -> StartError {
+    StartError::Io { path: path.to_owned(), source }
+}
+
+fn unusable(path: &Path, reason: &str) -> StartError {
+    StartError::Key { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+fn open_key(path: &PathBuf, header: &str, create: bool) -> Result<Zeroizing<[u8; 32]>, StartError> {
+    match fs::metadata(path) {
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => Err(unusable(
+            path,
+            &format!("may be read by others than its owner; run: chmod 600 '{}'", path.display()),
+        )),
+        Ok(_) => read_key(path, header),
+        Err(missing) if missing.kind() == ErrorKind::NotFound && create => {
+            let key = Zeroizing::new(random::<32>());
+            write_key(path, header, &key).map_err(|source| io(path, source))?;
+            Ok(key)
+        }
+        Err(missing) if missing.kind() == ErrorKind::NotFound => Err(StartError::KeyMissing { path: path.clone() }),
+        Err(source) => Err(io(path, source)),
+    }
+}
+
+fn read_key(path: &Path, header: &str) -> Result<Zeroizing<[u8; 32]>, StartError> {
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|source| io(path, source))?);
+    let digits = text
+        .strip_prefix(header)
+        .and_then(|rest| rest.strip_prefix('\n'))
+        .map(str::trim_end)
+        .filter(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let Some(digits) = digits else {
+        return Err(unusable(path, &format!("is not a key file of this version (`{header}`); restore it from a copy")));
+    };
+    let mut key = Zeroizing::new([0; 32]);
+    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).expect("checked to be hex digits");
+    }
+    Ok(key)
+}
+
+/// Writes a key durably: a data folder must never outlive a key that it was made with.
+fn write_key(path: &Path, header: &str, key: &[u8; 32]) -> std::io::Result<()> {
+    let mut digits = Zeroizing::new(String::with_capacity(64));
+    for byte in key {
+        digits.push_str(&format!("{byte:02x}"));
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(format!("{header}\n{}\n", digits.as_str()).as_bytes())?;
+    file.sync_all()?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}

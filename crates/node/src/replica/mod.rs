@@ -1,0 +1,147 @@
+//! One replica without threads and without IO of its own: the consensus core, the state machine over the
+//! overlay, and the blocks that they give. The driver in `engine` runs it on real disks, the simulator on
+//! simulated ones; both see the same code.
+
+pub mod overlay;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dace::{Core, Output, Record, Submission, SubmitError};
+use types::state::StateRead;
+use types::{Command, CommandId, Now, SlotSet, Timestamp};
+
+use crate::write::apply::{self, ApplyError, Executed};
+use overlay::Overlay;
+
+/// Everything that a cut closes: executed commands with timestamps in `(previous cut, cut]`, in
+/// `(timestamp, id)` order.
+#[derive(Debug)]
+pub struct Block {
+    /// The cut.
+    pub cut: Timestamp,
+    /// What was executed, at least one command.
+    pub executed: Vec<Arc<Executed>>,
+}
+
+/// What the replica wants done, in this order.
+#[derive(Debug)]
+pub enum Step {
+    /// Append to the journal; positions rise by one.
+    Append(Record),
+    /// A command was executed; the record at `durable` decided it. Its coordinator may answer.
+    Executed(Arc<Executed>, u64),
+    /// A block is complete and may be sealed.
+    Block(Block),
+}
+
+/// A replica. `S` is the stored state, always that of the last sealed cut.
+pub struct Replica<S: ?Sized> {
+    core: Core,
+    overlay: Arc<Overlay>,
+    state: Arc<S>,
+    /// Commands that were submitted here, so that they need not be decoded again.
+    submitted: HashMap<CommandId, (SlotSet, Command)>,
+    /// Executed and in no block yet, in `(timestamp, id)` order.
+    unsealed: VecDeque<Arc<Executed>>,
+}
+
+impl<S: StateRead + ?Sized> Replica<S> {
+    /// Joins a restored core to its state. The overlay is empty: the core executes again what is above the
+    /// state's cut.
+    #[must_use]
+    pub fn new(core: Core, state: Arc<S>, overlay: Arc<Overlay>) -> Self {
+        assert!(overlay.is_empty(), "a replica starts with nothing executed above its state");
+        Self { core, overlay, state, submitted: HashMap::new(), unsealed: VecDeque::new() }
+    }
+
+    /// The consensus core.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The rows executed above the stored state.
+    #[must_use]
+    pub fn overlay(&self) -> &Arc<Overlay> {
+        &self.overlay
+    }
+
+    /// Commands executed and in no block yet.
+    #[must_use]
+    pub fn unsealed_len(&self) -> usize {
+        self.unsealed.len()
+    }
+
+    /// Opens a new incarnation.
+    pub fn handle_start(&mut self, now: Now) {
+        self.core.handle_start(now);
+    }
+
+    /// Proposes a command. `body` is its proposal (`types::journal::encode_proposal`), `body_hash` the hash
+    /// of salt and body.
+    pub fn handle_submit(
+        &mut self,
+        now: Now,
+        command: Command,
+        submission: Submission,
+    ) -> Result<CommandId, SubmitError> {
+        let slots = submission.slots.clone();
+        let id = self.core.handle_submit(now, submission)?;
+        self.submitted.insert(id, (slots, command));
+        Ok(id)
+    }
+
+    /// The journal is durable up to `position`.
+    pub fn handle_durable(&mut self, now: Now, position: u64) {
+        self.core.handle_durable(now, position);
+    }
+
+    /// Time has passed: cuts may be due.
+    pub fn handle_tick(&mut self, now: Now) {
+        self.core.handle_tick(now);
+    }
+
+    /// When [`Replica::handle_tick`] is wanted, on the monotonic clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.core.deadline()
+    }
+
+    /// The next thing to do. Call until `None` after every `handle_*`.
+    pub fn poll_step(&mut self) -> Result<Option<Step>, ApplyError> {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Append(record) => return Ok(Some(Step::Append(record))),
+                Output::Execute { timestamp, id, body, durable } => {
+                    return self.execute(timestamp, id, &body).map(|executed| Some(Step::Executed(executed, durable)));
+                }
+                Output::Cut { timestamp } => {
+                    if let Some(block) = self.cut(timestamp) {
+                        return Ok(Some(Step::Block(block)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn execute(&mut self, timestamp: Timestamp, id: CommandId, body: &Bytes) -> Result<Arc<Executed>, ApplyError> {
+        let (slots, command) = match self.submitted.remove(&id) {
+            Some(submitted) => submitted,
+            None => apply::decode(id, body)?,
+        };
+        let executed = apply::apply(&self.overlay, self.state.as_ref(), (timestamp, id), slots, &command)?;
+        let key = (timestamp, id);
+        let at = self.unsealed.partition_point(|earlier| (earlier.timestamp, earlier.id) < key);
+        self.unsealed.insert(at, executed.clone());
+        Ok(executed)
+    }
+
+    fn cut(&mut self, cut: Timestamp) -> Option<Block> {
+        let count = self.unsealed.partition_point(|executed| executed.timestamp <= cut);
+        let executed: Vec<_> = self.unsealed.drain(..count).collect();
+        (!executed.is_empty()).then_some(Block { cut, executed })
+    }
+}
