@@ -16,6 +16,8 @@ use crate::core::Core;
 
 /// The version byte that opens an encoded base.
 const VERSION: u8 = 1;
+/// No journal grows longer than this.
+const POSITION_MAX: u64 = u64::MAX / 2;
 /// Marks remembered. When there are more, every second one is forgotten: the next base then trims a little
 /// less than it could.
 const MARKS_MAX: usize = 4096;
@@ -122,8 +124,8 @@ impl BaseState {
         if executed.replica != self.replica || executed.incarnation == Incarnation(0) {
             return Err(BaseError::Contradiction("the executed watermark is not of this replica"));
         }
-        if self.position == 0 {
-            return Err(BaseError::Contradiction("it replaces nothing"));
+        if self.position == 0 || self.position > POSITION_MAX || executed.counter > POSITION_MAX {
+            return Err(BaseError::Contradiction("a position or counter is out of range"));
         }
         if self.ceiling < self.cut || self.ceiling > TIMESTAMP_MAX {
             return Err(BaseError::Contradiction("its ceiling does not cover its cut"));
@@ -217,6 +219,106 @@ impl Core {
             ceiling: self.clock.ceiling(),
             incarnation: self.incarnation,
             counter: self.counter,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config { group: GroupId(1), replica: ReplicaId(1), members: vec![ReplicaId(1)], f: 0, epoch: Epoch(1) }
+    }
+
+    fn state() -> BaseState {
+        BaseState {
+            group: GroupId(1),
+            replica: ReplicaId(1),
+            epoch: Epoch(1),
+            members: vec![ReplicaId(1)],
+            slots: SLOTS,
+            cut: Timestamp(1_700_000_000_010_000_000),
+            position: 6,
+            ceiling: Timestamp(1_700_000_002_000_000_001),
+            executed: vec![CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: 2 }],
+        }
+    }
+
+    /// The test vector of `docs/formats/consensus.md`.
+    const VECTOR: [u8; 36] = [
+        0x01, 0x89, 0x01, 0x01, 0x01, 0x81, 0x01, 0x19, 0x10, 0x00, 0x1b, 0x17, 0x97, 0x9c, 0xfe, 0x36, 0xca, 0x96,
+        0x80, 0x06, 0x1b, 0x17, 0x97, 0x9c, 0xfe, 0xad, 0x66, 0x94, 0x01, 0x81, 0x83, 0x01, 0x01, 0x02, 0x00, 0x00,
+    ];
+
+    #[test]
+    fn the_documented_vector_holds() {
+        let bytes = state().to_bytes();
+        assert_eq!(bytes, VECTOR, "{bytes:02x?}");
+        assert_eq!(BaseState::from_bytes(&VECTOR), Ok(state()));
+        assert_eq!(state().check(&config()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_a_base_of_this_replica_is_named() {
+        assert_eq!(BaseState::from_bytes(&[]), Err(BaseError::Empty));
+        assert_eq!(BaseState::from_bytes(&[2, 0x80]), Err(BaseError::Version(2)));
+        assert!(matches!(BaseState::from_bytes(&VECTOR[..20]), Err(BaseError::Malformed(_))));
+        let longer = [&VECTOR[..], &[0]].concat();
+        assert_eq!(BaseState::from_bytes(&longer), Err(BaseError::Trailing(1)));
+        let check = |change: fn(&mut BaseState)| {
+            let mut base = state();
+            change(&mut base);
+            base.check(&config()).unwrap_err()
+        };
+        assert_eq!(check(|base| base.group.0 = 2), BaseError::Foreign("group"));
+        assert_eq!(check(|base| base.replica.0 = 2), BaseError::Foreign("replica"));
+        assert_eq!(check(|base| base.slots = 8), BaseError::Foreign("number of slots"));
+        assert_eq!(check(|base| base.members.clear()), BaseError::Foreign("member list"));
+        assert!(matches!(check(|base| base.executed.clear()), BaseError::Contradiction(_)));
+        assert!(matches!(check(|base| base.executed[0].replica.0 = 3), BaseError::Contradiction(_)));
+        assert!(matches!(check(|base| base.ceiling.0 = 1), BaseError::Contradiction(_)));
+        assert!(matches!(check(|base| base.ceiling.0 = u64::MAX), BaseError::Contradiction(_)));
+        assert!(matches!(check(|base| base.position = 0), BaseError::Contradiction(_)));
+        assert!(matches!(check(|base| base.position = u64::MAX), BaseError::Contradiction(_)));
+    }
+
+    #[test]
+    fn marks_are_bounded_and_stay_right() {
+        let mark = |n: u64| Mark {
+            cut: Timestamp(n * 10),
+            position: n,
+            ceiling: Timestamp(n * 100),
+            incarnation: Incarnation(1),
+            counter: n,
+        };
+        let mut marks = Marks::new();
+        for n in 1..=10_000 {
+            marks.handle_attach(Timestamp(n * 10 + 1), mark(n));
+        }
+        assert!(marks.marks.len() <= MARKS_MAX);
+        let found = marks.take_up_to(Timestamp(90_005)).unwrap();
+        assert!(found.cut <= Timestamp(90_005) && found.cut >= Timestamp(80_000), "{found:?}");
+        assert_eq!(marks.take_up_to(Timestamp(90_005)), Some(found), "asking again is harmless");
+        assert_eq!(marks.take_up_to(Timestamp(5)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), flips in prop::collection::vec((0_usize..36, any::<u8>()), 0..4)) {
+            if let Ok(base) = BaseState::from_bytes(&bytes) {
+                let _ = base.check(&config());
+            }
+            let mut near = VECTOR;
+            for (at, byte) in flips {
+                near[at] = byte;
+            }
+            if let Ok(base) = BaseState::from_bytes(&near) {
+                let _ = base.check(&config());
+            }
         }
     }
 }

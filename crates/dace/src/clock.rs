@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use types::limits::CLOCK_CEILING_NS;
+use types::limits::{CLOCK_AHEAD_NS_MAX, CLOCK_CEILING_NS};
 use types::{Now, Timestamp};
 
 /// The reading runs at most this fraction (an eighth) faster or slower than the monotonic clock.
@@ -126,6 +126,13 @@ impl Clock {
 
     /// The ceiling that a `Clock` record must carry along with an attach at `timestamp`, if one must.
     pub(crate) fn ceiling_wanted(&self, timestamp: Timestamp) -> Option<Timestamp> {
+        let needed = timestamp.tick_end();
+        let ahead_ns = self.error_ns.saturating_neg();
+        if ahead_ns > i128::from(CLOCK_AHEAD_NS_MAX) {
+            // Each restart begins above the ceiling. While the clock is ahead, ceilings are therefore as low
+            // as the next cut allows: a replica that restarts all the time must not run away from the world.
+            return (self.ceiling.appended < needed).then_some(needed);
+        }
         // Renewed while half of it is left, so that cuts never wait for a flush of their own.
         (self.ceiling.appended < timestamp.plus_ns(CLOCK_CEILING_NS / 2)).then(|| timestamp.plus_ns(CLOCK_CEILING_NS))
     }
@@ -211,6 +218,20 @@ mod tests {
         clock.start(now(0, HOUR));
         assert_eq!(clock.reading(), Timestamp(5 * HOUR + 1));
         assert!(clock.next() > Timestamp(5 * HOUR));
+    }
+
+    #[test]
+    fn restarting_all_the_time_does_not_run_ahead() {
+        let (mut ceiling, mut wall_ns) = (Timestamp::ZERO, HOUR);
+        for _ in 0..1000 {
+            let mut clock = Clock::new();
+            clock.ceiling_restored(ceiling);
+            clock.start(now(0, wall_ns));
+            wall_ns += SECOND / 5;
+            clock.advance(now(SECOND / 5, wall_ns));
+            ceiling = clock.ceiling_wanted(clock.next()).unwrap_or(ceiling);
+        }
+        assert!(ceiling.0 - wall_ns < 3 * SECOND, "{} s ahead", (ceiling.0 - wall_ns) / SECOND);
     }
 
     #[test]

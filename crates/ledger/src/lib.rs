@@ -10,11 +10,25 @@
 //! [`types::sign::Signer`], and reading of stored hashes through [`tree::HashReader`]. No input makes it panic.
 
 pub mod block;
+pub mod checkpoint;
+pub mod cosignature;
 pub mod entry;
+#[doc(hidden)]
+pub mod fuzz;
+pub mod note;
+pub mod policy;
+pub mod proof;
+pub mod receipt;
 pub mod side;
+pub mod tile;
 pub mod tree;
+pub mod verify;
 
 pub use block::{Block, Cut};
+pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use entry::Entry;
+pub use policy::Policy;
+pub use proof::TlogProof;
+pub use receipt::{Receipt, ReceiptFile};
 pub use side::SideRecord;
 pub use tree::{Frontier, Hash};

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! One replica of Entangle. It joins the consensus core, the state machine, the ledger and the store, which do
+//! not know one another, and is the only place that does.
+//!
+//! [`Node`] is the handle: [`Node::write`] orders, executes and acknowledges commands (`write/`, one file per
+//! step), [`Node::object`] and [`Node::read`] read (`read/`). [`replica::Replica`] and [`replica::Sealer`] are
+//! the same without threads and IO, for the simulator.
+
+pub mod clock;
+pub mod config;
+mod engine;
+pub mod error;
+mod folder;
+mod gate;
+pub mod keys;
+pub mod metrics;
+mod node;
+mod proofs;
+mod read;
+pub mod replica;
+mod space;
+mod start;
+mod status;
+mod write;
+
+pub use config::{NodeConfig, keys_beside};
+pub use error::{BodyError, StartError, WriteError};
+pub use keys::Secret;
+pub use node::Node;
+pub use proofs::{Inclusion, ProofError};
+pub use read::{BodyStream, CachedObject, ReadView};
+pub use status::NodeStatus;
+pub use write::accept::{Wait, WriteRequest};
+pub use write::ack::Written;
+pub use write::place::{BodyWriter, PlacedBody, content_digest, inline};

@@ -159,7 +159,7 @@ impl Loop {
     }
 
     fn trim(&mut self, cut: Timestamp) {
-        let Some(base) = self.replica.core().base(cut) else { return };
+        let Some(base) = self.replica.base(cut) else { return };
         let kept = Kept { kind: KeptKind::Base as u8, group: self.shared.group, body: base.bytes.into() };
         if let Err(error) = self.writer.trim(base.position, kept) {
             tracing::warn!(%error, "the journal was not trimmed; it will be tried again");

@@ -4,6 +4,9 @@
 
 pub mod overlay;
 
+pub use crate::write::apply::{ApplyError, Executed};
+pub use crate::write::seal::{Head, SealError, SealMarker, Sealer};
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -56,10 +59,21 @@ impl<S: StateRead + ?Sized> Replica<S> {
         Self { core, overlay, state, submitted: HashMap::new(), unsealed: VecDeque::new() }
     }
 
-    /// The consensus core.
+    /// The consensus core's own account of itself.
     #[must_use]
-    pub fn core(&self) -> &Core {
-        &self.core
+    pub fn status(&self) -> dace::Status {
+        self.core.status()
+    }
+
+    /// The base that lets the journal be trimmed, for a cut whose block is sealed and durable. `None`: there
+    /// is nothing to trim.
+    pub fn base(&mut self, cut: Timestamp) -> Option<dace::Base> {
+        self.core.base(cut)
+    }
+
+    /// Replays a record of the own journal, in order, before the start.
+    pub fn restore_record(&mut self, record: Record) -> Result<(), dace::RestoreError> {
+        self.core.restore_record(record)
     }
 
     /// The rows executed above the stored state.
@@ -74,9 +88,9 @@ impl<S: StateRead + ?Sized> Replica<S> {
         self.unsealed.len()
     }
 
-    /// Opens a new incarnation.
-    pub fn handle_start(&mut self, now: Now) {
-        self.core.handle_start(now);
+    /// Opens a new incarnation. Submissions are taken once its `Open` record is durable.
+    pub fn handle_start(&mut self, now: Now) -> Result<(), dace::StartError> {
+        self.core.handle_start(now)
     }
 
     /// Proposes a command. `body` is its proposal (`types::journal::encode_proposal`), `body_hash` the hash

@@ -1,0 +1,68 @@
+//! Counters that the node keeps of itself; the gateway shows them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters since the start. All rise only.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    executed: AtomicU64,
+    entries: AtomicU64,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
+    placed_bytes: AtomicU64,
+    collected_bodies: AtomicU64,
+}
+
+/// The counters at one instant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct MetricsSnapshot {
+    /// Commands executed.
+    pub executed: u64,
+    /// Entries of the ledger, in all.
+    pub entries: u64,
+    /// Object reads answered from the cache.
+    pub cache_hits: u64,
+    /// Object reads that went to the state.
+    pub cache_misses: u64,
+    /// Bytes written to the vault.
+    pub placed_bytes: u64,
+    /// Bodies removed from the vault because nothing refers to them.
+    pub collected_bodies: u64,
+}
+
+impl Metrics {
+    pub(crate) fn executed(&self, count: usize) {
+        self.executed.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sealed(&self, size: u64) {
+        self.entries.store(size, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cache(&self, hit: bool) {
+        let counter = if hit { &self.cache_hits } else { &self.cache_misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn placed(&self, len: usize) {
+        self.placed_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn collected(&self, count: u64) {
+        self.collected_bodies.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Reads them all.
+    #[must_use]
+    pub fn snapshot(&self) -> MetricsSnapshot {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        MetricsSnapshot {
+            executed: read(&self.executed),
+            entries: read(&self.entries),
+            cache_hits: read(&self.cache_hits),
+            cache_misses: read(&self.cache_misses),
+            placed_bytes: read(&self.placed_bytes),
+            collected_bodies: read(&self.collected_bodies),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Step *ack*: the answer, with its receipt. What costs hashing or a signature is made once per flush, by
+//! whoever of its clients comes first, outside the core's loop.
+
+use std::sync::{Arc, OnceLock};
+
+use ledger::entry::Entry;
+use ledger::receipt::{BatchProver, CommitReceipt, Proof, Receipt, Speaker, Statements};
+use store::journal::SealedBatch;
+use types::journal::RecordHeader;
+use types::{OrderKey, Outcome};
+
+use super::accept::Wait;
+use super::apply::Executed;
+use crate::error::WriteError;
+use crate::node::Shared;
+use crate::proofs::wait_included;
+
+/// What a client gets.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// What the command gave.
+    pub outcome: Outcome,
+    /// The order key of its first entry.
+    pub order: OrderKey,
+    /// The commit receipt, in binary form; absent when receipts are turned off.
+    pub receipt: Option<Vec<u8>>,
+}
+
+/// The commands that one flush made possible, and what their receipts share.
+pub(crate) struct AnswerBatch {
+    executed: Vec<Arc<Executed>>,
+    sealed: Option<Arc<SealedBatch>>,
+    shared: OnceLock<Option<Provers>>,
+}
+
+struct Provers {
+    batch: BatchProver,
+    statements: Statements,
+    /// Index among the statements of each command's first entry.
+    first: Vec<u32>,
+    entries: Vec<[u8; Entry::LEN]>,
+}
+
+impl AnswerBatch {
+    pub(crate) fn new(executed: Vec<Arc<Executed>>, sealed: Option<Arc<SealedBatch>>) -> Self {
+        Self { executed, sealed, shared: OnceLock::new() }
+    }
+
+    fn provers(&self, shared: &Shared) -> Option<&Provers> {
+        self.shared.get_or_init(|| self.prove(shared)).as_ref()
+    }
+
+    fn prove(&self, shared: &Shared) -> Option<Provers> {
+        let sealed = self.sealed.as_ref()?;
+        let headers =
+            sealed.headers.iter().map(RecordHeader::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
+        let batch = BatchProver::new(sealed.head, sealed.signature, headers).ok()?;
+        let mut first = Vec::with_capacity(self.executed.len());
+        let mut entries = Vec::with_capacity(self.executed.len());
+        for executed in &self.executed {
+            first.push(u32::try_from(entries.len()).ok()?);
+            for fact in &executed.facts {
+                entries.push(Entry::from_fact(fact, shared.epoch, shared.group).0.to_bytes());
+            }
+        }
+        let statements = Statements::sign(Speaker::after(&sealed.head), &entries, &shared.keys.node)?;
+        Some(Provers { batch, statements, first, entries })
+    }
+}
+
+/// One command's share in a batch of answers.
+pub(crate) struct Answer {
+    batch: Arc<AnswerBatch>,
+    index: usize,
+}
+
+impl Answer {
+    pub(crate) fn new(batch: Arc<AnswerBatch>, index: usize) -> Self {
+        Self { batch, index }
+    }
+
+    fn executed(&self) -> &Executed {
+        &self.batch.executed[self.index]
+    }
+
+    /// The commit receipt over the command's first entry.
+    fn receipt(&self, shared: &Shared) -> Option<Vec<u8>> {
+        let provers = self.batch.provers(shared)?;
+        let first = provers.first[self.index];
+        let commit = CommitReceipt {
+            entry: *provers.entries.get(first as usize)?,
+            vouchers: vec![provers.batch.voucher(self.executed().id)?],
+            statement: provers.statements.statement(first)?,
+        };
+        Receipt::new(Proof::Commit(Box::new(commit))).to_bytes().ok()
+    }
+}
+
+pub(crate) async fn ack(shared: &Shared, answer: Answer, wait: Wait) -> Result<Written, WriteError> {
+    let executed = answer.executed();
+    let order = OrderKey { timestamp: executed.timestamp, id: executed.id, item: 0 };
+    let receipt = if shared.config.receipts { answer.receipt(shared) } else { None };
+    if wait == Wait::Included
+        && tokio::time::timeout(shared.config.write_timeout, wait_included(shared, order)).await.is_err()
+    {
+        return Err(WriteError::TimedOut);
+    }
+    Ok(Written { outcome: answer.executed().outcome.clone(), order, receipt })
+}
