@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::{Client, Error, Request};
 
@@ -26,7 +27,7 @@ pub struct AccessKeyRequest {
     /// The access key id.
     pub access_key: Option<String>,
     /// Its secret.
-    pub secret_key: Option<String>,
+    pub secret_key: Option<Zeroizing<String>>,
     /// A note for people.
     pub description: String,
 }
@@ -79,7 +80,7 @@ impl Client {
             body["access_key"] = Value::String(access_key);
         }
         if let Some(secret_key) = request.secret_key {
-            body["secret_key"] = Value::String(secret_key);
+            body["secret_key"] = Value::String(secret_key.to_string());
         }
         let request = Request::new(Method::POST, format!("{ROOT}/keys"))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))

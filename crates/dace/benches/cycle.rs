@@ -1,6 +1,6 @@
 //! Cycles of submit, durable and execute per second on one core, by the number of commands in a flush:
 //! `cargo bench -p dace`.
-#![allow(clippy::print_stdout, missing_docs)]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! The protocol as text: each file of `transcripts/` holds commands and, under them, the trace that they
 //! must give. `UPDATE_TRANSCRIPTS=1 cargo test -p dace` rewrites the traces; the reviewer reads the diff.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod world;
 

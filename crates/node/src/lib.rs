@@ -6,11 +6,13 @@
 //! the same without threads and IO, for the simulator.
 
 pub mod clock;
+mod collect;
 pub mod config;
 mod engine;
 pub mod error;
 mod folder;
 mod gate;
+mod housekeeping;
 pub mod keys;
 pub mod metrics;
 mod node;

@@ -1,12 +1,12 @@
 //! The handle of a running node, and what its threads and its callers share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use catalog::query;
 use ledger::policy::Policy;
 use parking_lot::Mutex;
-use store::journal::WriterHandle;
+use store::journal::{Statistics, Writer};
 use store::log::LogFiles;
 use store::state::{FjallState, State as _};
 use store::vault::Vault;
@@ -33,16 +33,6 @@ use crate::write::place::BodyWriter;
 use crate::write::propose::Proposal;
 use crate::write::seal::Head;
 
-/// Kinds of *kept* journal records; the number is the byte on disk (`docs/formats/journal.md`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum KeptKind {
-    /// What replaces a trimmed prefix ([`dace::Base`]).
-    Base = 1,
-    /// A head of the log, kept before it is signed ([`Head`]).
-    Head = 2,
-}
-
 /// A running node. Cheap to clone; the node lives until [`Node::shutdown`] or the end of the process.
 #[derive(Clone)]
 pub struct Node {
@@ -60,7 +50,8 @@ pub(crate) struct Shared {
     pub(crate) replica: ReplicaId,
     pub(crate) incarnation: Incarnation,
     pub(crate) inbox: Arc<Inbox<Proposal, Event>>,
-    pub(crate) journal: WriterHandle,
+    /// The journal's writer lives as long as the loop and the sealer.
+    pub(crate) journal: OnceLock<Weak<Writer>>,
     pub(crate) overlay: Arc<Overlay>,
     pub(crate) state: Arc<FjallState>,
     pub(crate) log: Arc<LogFiles>,
@@ -104,6 +95,24 @@ impl Shared {
         if self.failure.set(reason.to_owned()).is_ok() {
             self.failed.notify_waiters();
         }
+    }
+
+    fn writer(&self) -> Option<Arc<Writer>> {
+        self.journal.get().and_then(Weak::upgrade)
+    }
+
+    /// What the journal's writer has done so far; zeros once the node has ended.
+    pub(crate) fn journal_statistics(&self) -> Statistics {
+        self.writer().map(|writer| writer.statistics()).unwrap_or_default()
+    }
+
+    /// Whether there is room for a write that frees none.
+    pub(crate) fn has_space(&self) -> Result<(), WriteError> {
+        self.space.check()?;
+        if self.writer().is_some_and(|writer| writer.is_low()) {
+            return Err(WriteError::DiskFull { free: self.space.free(), reserve: self.space.reserve() });
+        }
+        Ok(())
     }
 
     /// The newest signed head.

@@ -49,10 +49,10 @@ impl HashReader for Files<'_> {
 pub(crate) fn sign_checkpoint(shared: &Shared, head: Head) -> Vec<u8> {
     let checkpoint = Checkpoint::new(&shared.genesis.origin, head.size, head.root);
     let mut signed =
-        SignedCheckpoint::sign(checkpoint, &shared.keys.node).expect("the origin of the genesis makes a checkpoint");
+        SignedCheckpoint::sign(checkpoint, shared.keys.node.as_ref()).expect("the origin of the genesis makes a checkpoint");
     let me = shared.genesis.members.iter().find(|member| member.replica == shared.replica);
     if let Some(me) = me {
-        signed.cosign(&me.name, &shared.keys.node, clock::now().wall_ns / 1_000_000_000);
+        signed.cosign(&me.name, shared.keys.node.as_ref(), clock::now().wall_ns / 1_000_000_000);
     }
     signed.to_string().into_bytes()
 }

@@ -1,6 +1,6 @@
 //! Starting a node: open, recover, prove that what was recovered is what was signed, run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, mpsc};
@@ -9,7 +9,7 @@ use dace::{Config as CoreConfig, Core, Restore};
 use ledger::policy::Policy;
 use parking_lot::Mutex;
 use store::disk::RealDisk;
-use store::journal::{Journal, JournalOptions};
+use store::journal::{Journal, JournalOptions, KeptKind, Writer, WriterOptions};
 use store::log::LogFiles;
 use store::state::{FjallOptions, FjallState};
 use store::vault::Vault;
@@ -74,4 +74,267 @@ pub(crate) fn genesis(cluster: ClusterId, key: [u8; 32]) -> Genesis {
         members: vec![Member { replica: REPLICA, name: format!("{cluster}.entangle/replica/{REPLICA}"), key }],
         quorum: 1,
     }
+}
+
+/// What recovery gives: everything that the threads will own.
+struct Recovered {
+    journal: Journal,
+    replica: Replica<FjallState>,
+    sealer: Sealer<FjallState>,
+    state: Arc<FjallState>,
+    log: Arc<LogFiles>,
+    overlay: Arc<Overlay>,
+    genesis: Genesis,
+}
+
+pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
+    let (folder, _) = DataFolder::open(&config.data, true)?;
+    let journal_folder = folder.journal();
+    let unused = fs::read_dir(&journal_folder)
+        .map_err(|source| StartError::Io { path: journal_folder, source })?
+        .next()
+        .is_none();
+    let keys = Keys::open(&config.keys, unused)?;
+    let cluster = cluster_id(&folder, unused)?;
+    let recovered = recover(&config, &folder, &keys, cluster)?;
+    run(config, folder, keys, recovered)
+}
+
+fn recover(
+    config: &NodeConfig,
+    folder: &DataFolder,
+    keys: &Keys,
+    cluster: ClusterId,
+) -> Result<Recovered, StartError> {
+    let disk = open_disk(folder.journal())?;
+    let (journal, report) = Journal::open(disk, JournalOptions::new(cluster, REPLICA), keys.node.clone())
+        .map_err(|error| StartError::Journal(error.to_string()))?;
+    if let Some(torn) = &report.torn {
+        tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
+    }
+    let options = FjallOptions { cache_len: config.state_cache_len, ..FjallOptions::default() };
+    let state = Arc::new(
+        FjallState::open(&folder.state(), &options).map_err(|error| StartError::State(error.to_string()))?,
+    );
+    let log = LogFiles::open(open_disk(folder.ledger())?).map_err(|error| StartError::Ledger(error.to_string()))?;
+    let log = Arc::new(log);
+    let overlay = Arc::new(Overlay::default());
+    let sealer = Sealer::resume((EPOCH, GROUP), state.clone(), log.clone(), overlay.clone(), config.ledger)
+        .map_err(|error| StartError::Ledger(error.to_string()))?;
+    let core_config = CoreConfig { group: GROUP, replica: REPLICA, members: vec![REPLICA], f: 0, epoch: EPOCH };
+    let base = journal.base(GROUP).map(|base| base.bytes.to_vec());
+    let core = Core::new(core_config, Restore { base, executed_cut: sealer.cut() })
+        .map_err(|error| StartError::Core(error.to_string()))?;
+    let replica = Replica::new(core, state.clone(), overlay.clone());
+    let genesis = genesis(cluster, keys.node.public_key());
+    let mut recovered = Recovered { journal, replica, sealer, state, log, overlay, genesis };
+    recovered.replay()?;
+    recovered.open_incarnation()?;
+    recovered.found()?;
+    recovered.is_whole()?;
+    Ok(recovered)
+}
+
+fn open_disk(path: std::path::PathBuf) -> Result<Arc<RealDisk>, StartError> {
+    RealDisk::open(&path).map(Arc::new).map_err(|source| StartError::Io { path, source })
+}
+
+impl Recovered {
+    /// Executes again what the journal holds above the stored state, sealing on the way.
+    fn replay(&mut self) -> Result<(), StartError> {
+        let journal = |error: &dyn core::fmt::Display| StartError::Journal(error.to_string());
+        let reader = self.journal.reader();
+        let first = reader.first_position(GROUP);
+        let records = reader.read_from(GROUP, first).map_err(|error| journal(&error))?;
+        for record in records {
+            let record = record.map_err(|error| journal(&error))?;
+            let (salt, body) = match record.body {
+                store::journal::StoredBody::Present { salt, bytes } => (salt, bytes),
+                store::journal::StoredBody::None | store::journal::StoredBody::Erased => ([0; 32], bytes::Bytes::new()),
+            };
+            self.replica
+                .restore_record(dace::Record { header: record.header, salt, body })
+                .map_err(|error| StartError::Core(error.to_string()))?;
+            self.drain()?;
+        }
+        Ok(())
+    }
+
+    /// Opens the new incarnation and makes that durable, together with the head that may be signed next.
+    fn open_incarnation(&mut self) -> Result<(), StartError> {
+        self.replica.handle_start(clock::now()).map_err(|error| StartError::Core(error.to_string()))?;
+        self.drain()
+    }
+
+    /// On the first start: the genesis. On others: it must be that of these keys.
+    fn found(&mut self) -> Result<(), StartError> {
+        let layered = crate::replica::overlay::Layered { overlay: &self.overlay, state: self.state.as_ref() };
+        let found = catalog::query::genesis(&layered).map_err(|error| StartError::State(error.to_string()))?;
+        if let Some(found) = found {
+            if found.genesis != self.genesis {
+                return Err(StartError::Ledger(
+                    "it begins with another node's key; put the keys folder back that this data folder was made with"
+                        .to_owned(),
+                ));
+            }
+            return Ok(());
+        }
+        let command = types::Command {
+            salt: random(),
+            principal: String::new(),
+            request: None,
+            op: types::Op::Genesis(self.genesis.clone()),
+        };
+        let submission = crate::write::accept::submission(&command)
+            .map_err(|error| StartError::Core(error.to_string()))?;
+        self.replica
+            .handle_submit(clock::now(), command, submission)
+            .map_err(|error| StartError::Core(error.to_string()))?;
+        self.drain()
+    }
+
+    /// Nothing that was signed may be missing: a shorter log is an older copy.
+    fn is_whole(&self) -> Result<(), StartError> {
+        let head = self.sealer.head();
+        match kept_head(&self.journal) {
+            Some(kept) if kept.size > head.size => Err(StartError::Ledger(format!(
+                "it holds {} entries, and this node has signed {}: this is an older copy, or files of it are gone; \
+                 restore a backup into a new folder",
+                head.size, kept.size
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what the replica wants done, here and now, until it wants nothing.
+    fn drain(&mut self) -> Result<(), StartError> {
+        loop {
+            let mut said = Vec::new();
+            while let Some(step) = self.replica.poll_step().map_err(|error| StartError::Core(error.to_string()))? {
+                match step {
+                    Step::Append(record) => said.push(store::journal::Record {
+                        header: record.header,
+                        salt: record.salt,
+                        body: record.body,
+                    }),
+                    Step::Executed(..) => {}
+                    Step::Block(block) => {
+                        let head = self.sealer.seal(&block).map_err(|error| StartError::Ledger(error.to_string()))?;
+                        agree(&self.journal, head)?;
+                    }
+                }
+            }
+            let Some(last) = said.last() else { return Ok(()) };
+            let position = last.header.position;
+            let incarnation = self.replica.status().incarnation;
+            let batch = store::journal::Batch { group: GROUP, incarnation, records: &said };
+            self.journal.append(&[batch], &[]).map_err(|error| StartError::Journal(error.to_string()))?;
+            self.replica.handle_durable(clock::now(), position);
+        }
+    }
+}
+
+/// The head that was made durable last, before it was signed.
+fn kept_head(journal: &Journal) -> Option<Head> {
+    journal.kept(GROUP, KeptKind::TREE_HEAD).as_deref().and_then(Head::from_bytes)
+}
+
+/// A head that was made durable before must come out the same again.
+fn agree(journal: &Journal, head: Head) -> Result<(), StartError> {
+    match kept_head(journal) {
+        Some(kept) if kept.contradicts(&head) => Err(StartError::Ledger(format!(
+            "at size {} it does not have the root that this node signed before; keep the folder for examination and \
+             restore a backup into a new one",
+            head.size
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Starts the threads.
+fn run(config: NodeConfig, folder: DataFolder, keys: Keys, recovered: Recovered) -> Result<Node, StartError> {
+    let Recovered { journal, replica, sealer, state, log, overlay, genesis } = recovered;
+    let vault = Vault::local(&folder.vault()).map_err(|error| StartError::Vault(error.to_string()))?;
+    let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
+        .map_err(|error| StartError::Ledger(error.to_string()))?;
+    let inbox = Inbox::new(SUBMIT_QUEUE_MAX);
+    let (published, _) = watch::channel(Published::default());
+    let shared = Arc::new(Shared {
+        keys,
+        genesis,
+        policy,
+        group: GROUP,
+        epoch: EPOCH,
+        replica: REPLICA,
+        incarnation: replica.status().incarnation,
+        inbox: inbox.clone(),
+        journal: OnceLock::new(),
+        overlay,
+        state,
+        log,
+        vault,
+        cache: ObjectCache::new(config.object_cache_len),
+        gate: Gate::new(),
+        space: Space::new(config.data.clone(), config.reserve_len),
+        bodies: Arc::new(Semaphore::new(BODIES_MAX)),
+        metrics: Metrics::default(),
+        published,
+        failure: OnceLock::new(),
+        failed: Notify::new(),
+        stopping: AtomicBool::new(false),
+        started_ms: clock::now().wall_ns / 1_000_000,
+        threads: Mutex::new(Vec::new()),
+        folder: Mutex::new(Some(folder)),
+        config,
+    });
+    spawn(&shared, journal, replica, sealer)?;
+    crate::housekeeping::spawn(&shared);
+    Ok(Node { shared })
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    journal: Journal,
+    replica: Replica<FjallState>,
+    sealer: Sealer<FjallState>,
+) -> Result<(), StartError> {
+    let failed = |source| StartError::Io { path: shared.config.data.clone(), source };
+    let inbox = shared.inbox.clone();
+    let told = inbox.clone();
+    let options = WriterOptions { flush_delay: shared.config.flush_delay };
+    let writer = Writer::start(journal, options, move |event| match event {
+        store::journal::Event::Flushed(flushed, _) => told.tell(Event::Durable(flushed)),
+        store::journal::Event::Stalled => tracing::error!("the disk is full; delete objects or add space"),
+        store::journal::Event::Failed(error) => told.tell(Event::JournalFailed(error.to_string())),
+    })
+    .map_err(failed)?;
+    let writer = Arc::new(writer);
+    shared.journal.set(Arc::downgrade(&writer)).expect("the journal is set once, here");
+    let (sealing, messages) = mpsc::channel();
+    let head = sealer.head();
+    let mut seals = Sealing {
+        sealer,
+        shared: shared.clone(),
+        inbox: inbox.clone(),
+        journal: writer.clone(),
+        messages,
+        keeping: VecDeque::new(),
+    };
+    if head.size > 0 {
+        seals.keep(head);
+    }
+    let loops = Loop {
+        replica,
+        shared: shared.clone(),
+        inbox,
+        journal: writer,
+        sealing,
+        waiting: HashMap::new(),
+        backlog: VecDeque::new(),
+    };
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let mut threads = shared.threads.lock();
+    threads.push(thread("loop").spawn(move || loops.run()).map_err(failed)?);
+    threads.push(thread("sealer").spawn(move || seals.run()).map_err(failed)?);
+    Ok(())
 }

@@ -89,7 +89,7 @@ impl Node {
         let shared = &self.shared;
         let head = shared.head();
         let reason = self.ready().err().map(|error| error.to_string());
-        let journal = shared.journal.statistics();
+        let journal = shared.journal_statistics();
         NodeStatus {
             version: env!("CARGO_PKG_VERSION"),
             ready: reason.is_none(),
@@ -111,8 +111,8 @@ impl Node {
             journal: JournalStatus {
                 flushes: journal.flushes,
                 records: journal.records,
-                bytes: journal.bytes,
-                flush_us: journal.flush_us,
+                bytes: journal.len,
+                flush_us: u64::try_from(journal.flushing.as_micros()).unwrap_or(u64::MAX),
             },
             space: SpaceStatus {
                 disk_free: shared.space.free(),

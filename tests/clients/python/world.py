@@ -82,7 +82,7 @@ def holds(s3, bucket, key, wanted, **options):
 def fetch(url, method="GET", data=None, headers=None):
     """A plain HTTP request, without any SDK: status, headers, body."""
     context = ssl.create_default_context(cafile=CA) if url.startswith("https") else None
-    request = urllib.request.Request(url, method=method, data=data, headers=headers or {})
+    request = urllib.request.Request(url, method=method, data=data, headers={"Content-Type": "application/octet-stream", **(headers or {})})
     try:
         with urllib.request.urlopen(request, context=context, timeout=30) as answer:
             return answer.status, answer.headers, answer.read()

@@ -1,5 +1,7 @@
 //! A core with a journal in memory: what a driver does, without threads or files.
 
+#![allow(dead_code)] // each test uses its part
+
 use bytes::Bytes;
 use dace::{Config, Core, Output, Record, Restore, StartError, Submission, SubmitError};
 use types::journal::{body_hash, encode_proposal};

@@ -24,6 +24,8 @@ pub(crate) enum Event {
     JournalFailed(String),
     /// State and log are durable up to this cut: make the base that lets the journal be trimmed.
     Trim(Timestamp),
+    /// The sealer ended by a failure, which it has reported.
+    SealingFailed,
     /// End after what is in flight.
     Stop,
 }

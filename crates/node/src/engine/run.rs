@@ -1,12 +1,13 @@
 //! The core's loop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use dace::SubmitError;
-use store::journal::{Append, Flushed, Kept, Record, Writer};
+use store::journal::{Append, Base, Flushed, Record, Refused, Writer};
+use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
 use store::state::FjallState;
 use tokio::sync::oneshot;
 use types::{CommandId, Timestamp};
@@ -15,7 +16,7 @@ use super::inbox::Inbox;
 use super::{Event, SealingMessage};
 use crate::clock;
 use crate::error::WriteError;
-use crate::node::{KeptKind, Shared};
+use crate::node::Shared;
 use crate::replica::{Replica, Step};
 use crate::write::ack::{Answer, AnswerBatch};
 use crate::write::apply::{ApplyError, Executed};
@@ -28,9 +29,11 @@ pub(crate) struct Loop {
     pub(crate) replica: Replica<FjallState>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Arc<Inbox<Proposal, Event>>,
-    pub(crate) writer: Writer,
+    pub(crate) journal: Arc<Writer>,
     pub(crate) sealing: Sender<SealingMessage>,
     pub(crate) waiting: HashMap<CommandId, Reply>,
+    /// What the journal's queue had no room for; bounded by what the core lets be in flight.
+    pub(crate) backlog: VecDeque<Append>,
 }
 
 /// What one drain of the replica gave.
@@ -52,8 +55,7 @@ impl Loop {
             let _ = proposal.answer.send(Err(self.shared.running().err().unwrap_or(WriteError::Stopping)));
         }
         self.waiting.clear();
-        self.writer.close();
-        let _ = self.sealing.send(SealingMessage::Stop);
+        self.tell_sealing(SealingMessage::Stop);
     }
 
     fn serve(&mut self) -> Result<(), String> {
@@ -68,6 +70,7 @@ impl Loop {
                     Event::Durable(flushed) => self.durable(&flushed)?,
                     Event::JournalFailed(reason) => return Err(reason),
                     Event::Trim(cut) => self.trim(cut),
+                    Event::SealingFailed => return Err("the sealer has ended".to_owned()),
                     Event::Stop => stopping = true,
                 }
             }
@@ -103,16 +106,15 @@ impl Loop {
     }
 
     fn durable(&mut self, flushed: &Arc<Flushed>) -> Result<(), String> {
-        if let Some(position) = flushed.last_position() {
-            self.replica.handle_durable(clock::now(), position);
+        let last = flushed.batches.iter().map(|batch| &batch.head).rfind(|head| head.group == self.shared.group);
+        if let Some(head) = last {
+            self.replica.handle_durable(clock::now(), head.position + u64::from(head.count) - 1);
             self.drain(Some(flushed))?;
         }
-        for kept in &flushed.kept {
-            if kept.kind == KeptKind::Head as u8 {
-                self.tell_sealing(SealingMessage::HeadDurable(kept.body.clone()));
-            }
+        if flushed.kept > 0 {
+            self.tell_sealing(SealingMessage::HeadsDurable(flushed.kept));
         }
-        Ok(())
+        self.append_backlog()
     }
 
     /// Does everything that the replica wants done. `flushed`: the batch that made it possible, whose commands
@@ -133,19 +135,53 @@ impl Loop {
                 Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
             }
         }
-        if !drained.records.is_empty() {
-            self.writer
-                .append(Append { said: drained.records, kept: Vec::new() })
-                .map_err(|error| format!("the journal takes no more: {error}"))?;
-        }
+        self.append(drained.records)?;
         self.answer(drained.executed, flushed);
+        Ok(())
+    }
+
+    /// Hands records to the journal, in pieces that fit a flush.
+    fn append(&mut self, records: Vec<Record>) -> Result<(), String> {
+        let mut piece = Vec::new();
+        let mut len = 0;
+        for record in records {
+            if piece.len() >= BATCH_RECORDS_MAX / 2 || len + record.body.len() > BATCH_LEN_MAX / 2 {
+                self.queue(core::mem::take(&mut piece));
+                len = 0;
+            }
+            len += record.body.len();
+            piece.push(record);
+        }
+        if !piece.is_empty() {
+            self.queue(piece);
+        }
+        self.append_backlog()
+    }
+
+    fn queue(&mut self, said: Vec<Record>) {
+        let (group, incarnation) = (self.shared.group, self.shared.incarnation);
+        self.backlog.push_back(Append { group, incarnation, said, kept: Vec::new() });
+    }
+
+    /// Gives the journal what its queue has room for; the rest follows when something was flushed.
+    fn append_backlog(&mut self) -> Result<(), String> {
+        while let Some(append) = self.backlog.pop_front() {
+            match self.journal.append(append) {
+                Ok(()) => {}
+                Err(Refused::Full(append)) => {
+                    self.backlog.push_front(append);
+                    return Ok(());
+                }
+                Err(refused) => return Err(refused.to_string()),
+            }
+        }
         Ok(())
     }
 
     fn answer(&mut self, executed: Vec<(Arc<Executed>, u64)>, flushed: Option<&Arc<Flushed>>) {
         self.shared.metrics.executed(executed.len());
-        let replies: Vec<_> =
-            executed.iter().map(|(executed, _)| self.waiting.remove(&executed.id)).collect();
+        let executed: Vec<Arc<Executed>> = executed.into_iter().map(|(executed, _)| executed).collect();
+        let replies: Vec<_> = executed.iter().map(|executed| self.waiting.remove(&executed.id)).collect();
         if replies.iter().all(Option::is_none) {
             return;
         }
@@ -160,8 +196,8 @@ impl Loop {
 
     fn trim(&mut self, cut: Timestamp) {
         let Some(base) = self.replica.base(cut) else { return };
-        let kept = Kept { kind: KeptKind::Base as u8, group: self.shared.group, body: base.bytes.into() };
-        if let Err(error) = self.writer.trim(base.position, kept) {
+        let base = Base { below: base.position + 1, bytes: base.bytes.into() };
+        if let Err(error) = self.journal.trim(self.shared.group, base) {
             tracing::warn!(%error, "the journal was not trimmed; it will be tried again");
         }
     }

@@ -1,16 +1,17 @@
 //! The sealer's thread: seals blocks, signs heads once they are durable, checkpoints and asks for trims.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::journal::{Append, Kept, WriterHandle};
+use store::journal::{Append, Kept, KeptKind, Refused, Writer};
 use store::state::FjallState;
 
 use super::Event;
 use super::inbox::Inbox;
-use crate::node::{KeptKind, Shared};
+use crate::node::Shared;
 use crate::replica::Block;
 use crate::write::propose::Proposal;
 use crate::write::seal::{Head, Sealer};
@@ -22,8 +23,8 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 pub(crate) enum SealingMessage {
     /// Seal this block.
     Block(Block),
-    /// This head's kept record is durable: it may be signed.
-    HeadDurable(Bytes),
+    /// The kept records of so many more heads are durable: these may be signed.
+    HeadsDurable(usize),
     /// End.
     Stop,
 }
@@ -33,10 +34,10 @@ pub(crate) struct Sealing {
     pub(crate) sealer: Sealer<FjallState>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Arc<Inbox<Proposal, Event>>,
-    pub(crate) journal: WriterHandle,
+    pub(crate) journal: Arc<Writer>,
     pub(crate) messages: Receiver<SealingMessage>,
-    /// Heads that were durable before the start: what is sealed again must agree with them.
-    pub(crate) signed: Vec<Head>,
+    /// Heads whose kept records are on their way to the disk, oldest first.
+    pub(crate) keeping: VecDeque<Head>,
 }
 
 impl Sealing {
@@ -45,7 +46,7 @@ impl Sealing {
         if let Err(reason) = &outcome {
             tracing::error!(%reason, "the ledger stops");
             self.shared.fail(reason);
-            self.inbox.tell(Event::Stop);
+            self.inbox.tell(Event::SealingFailed);
         }
         if let Err(error) = self.sealer.checkpoint() {
             tracing::warn!(%error, "the last checkpoint failed; the journal stands in for it");
@@ -53,7 +54,7 @@ impl Sealing {
     }
 
     fn serve(&mut self) -> Result<(), String> {
-        let mut journal_len = self.journal.stats().bytes;
+        let mut journal_len = self.journal.statistics().len;
         let mut checkpointed = Instant::now();
         let mut sealed_since = false;
         loop {
@@ -62,15 +63,15 @@ impl Sealing {
                     self.seal(&block)?;
                     sealed_since = true;
                 }
-                Ok(SealingMessage::HeadDurable(body)) => self.publish(&body)?,
+                Ok(SealingMessage::HeadsDurable(count)) => self.publish(count),
                 Ok(SealingMessage::Stop) | Err(_) => return Ok(()),
             }
-            let grown = self.journal.stats().bytes.saturating_sub(journal_len);
+            let grown = self.journal.statistics().len.saturating_sub(journal_len);
             if sealed_since && (grown >= self.shared.config.checkpoint_len || checkpointed.elapsed() >= CHECKPOINT_AFTER)
             {
                 let cut = self.sealer.checkpoint().map_err(|error| error.to_string())?;
                 self.inbox.tell(Event::Trim(cut));
-                journal_len = self.journal.stats().bytes;
+                journal_len = self.journal.statistics().len;
                 checkpointed = Instant::now();
                 sealed_since = false;
             }
@@ -82,35 +83,30 @@ impl Sealing {
         if !self.shared.config.ledger {
             return Ok(());
         }
-        self.agree(head)?;
         self.shared.metrics.sealed(head.size);
-        let kept =
-            Kept { kind: KeptKind::Head as u8, group: self.shared.group, body: Bytes::copy_from_slice(&head.to_bytes()) };
-        // Refused only when the journal has failed, which the loop reports.
-        let _ = self.journal.append(Append { said: Vec::new(), kept: vec![kept] });
+        self.keep(head);
         Ok(())
     }
 
-    /// A head that was made durable before must come out the same again.
-    fn agree(&mut self, head: Head) -> Result<(), String> {
-        for earlier in &self.signed {
-            if earlier.size == head.size && earlier.root != head.root || earlier.cut == head.cut && earlier.size != head.size {
-                return Err(format!(
-                    "the ledger at size {} does not have the root that this node signed before a restart; \
-                     stop here, keep the data folder for examination and restore a backup",
-                    head.size
-                ));
-            }
+    /// Makes a head durable, so that it may be signed. When the journal's queue is full it waits for the next
+    /// head: a head stands for all before it.
+    pub(crate) fn keep(&mut self, head: Head) {
+        let (group, incarnation) = (self.shared.group, self.shared.incarnation);
+        let kept = Kept { group, kind: KeptKind::TREE_HEAD, bytes: Bytes::copy_from_slice(&head.to_bytes()) };
+        match self.journal.append(Append { group, incarnation, said: Vec::new(), kept: vec![kept] }) {
+            Ok(()) => self.keeping.push_back(head),
+            Err(Refused::Full(_)) => {}
+            // The loop hears of it from the journal itself.
+            Err(refused) => tracing::debug!(%refused, "a head was not kept"),
         }
-        self.signed.retain(|earlier| earlier.size > head.size);
-        Ok(())
     }
 
-    fn publish(&self, body: &Bytes) -> Result<(), String> {
-        let head = Head::from_bytes(body).ok_or("a kept head came back from the journal malformed")?;
-        if head.size > self.shared.head().size {
+    fn publish(&mut self, count: usize) {
+        let durable = self.keeping.drain(..count.min(self.keeping.len())).last();
+        if let Some(head) = durable
+            && head.size > self.shared.head().size
+        {
             self.shared.publish(head);
         }
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -57,7 +58,7 @@ impl Signer for NodeKey {
 /// Both keys of a node.
 pub struct Keys {
     /// Signs journal batches, checkpoints and receipts.
-    pub node: NodeKey,
+    pub node: Arc<NodeKey>,
     /// Seals the secrets of access keys.
     pub cluster: ClusterKey,
 }
@@ -74,7 +75,7 @@ impl Keys {
         let cluster_path = folder.join(CLUSTER_KEY);
         let seed = open_key(&node_path, NODE_KEY_HEADER, create)?;
         let cluster = open_key(&cluster_path, CLUSTER_KEY_HEADER, create)?;
-        Ok(Self { node: NodeKey::from_seed(&seed, &node_path)?, cluster: ClusterKey::new(&cluster) })
+        Ok(Self { node: Arc::new(NodeKey::from_seed(&seed, &node_path)?), cluster: ClusterKey::new(&cluster) })
     }
 }
 

@@ -47,13 +47,19 @@ fn frees_space(op: &Op) -> bool {
 pub(crate) fn accept(shared: &Shared, request: WriteRequest) -> Result<Accepted, WriteError> {
     shared.running()?;
     if !frees_space(&request.op) {
-        shared.space.check()?;
+        shared.has_space()?;
     }
     if shared.overlay.len() > OVERLAY_LEN_MAX {
         return Err(WriteError::SlowDown("changes wait to be sealed"));
     }
     let command =
         Command { salt: random(), principal: request.principal, request: request.request, op: request.op };
+    let submission = submission(&command)?;
+    Ok(Accepted { command, submission })
+}
+
+/// Encodes and hashes a command for the core.
+pub(crate) fn submission(command: &Command) -> Result<dace::Submission, WriteError> {
     let payload = command.to_bytes().map_err(|error| match error {
         types::command::CodecError::TooLong(len) => WriteError::TooLarge { len, max: COMMAND_LEN_MAX },
         other => WriteError::Failed(other.to_string()),
@@ -62,5 +68,5 @@ pub(crate) fn accept(shared: &Shared, request: WriteRequest) -> Result<Accepted,
     let body = Bytes::from(encode_proposal(&slots, &payload));
     let salt = random();
     let body_hash = body_hash(&salt, &body);
-    Ok(Accepted { command, submission: dace::Submission { slots, salt, body, body_hash } })
+    Ok(dace::Submission { slots, salt, body, body_hash })
 }

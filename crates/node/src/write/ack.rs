@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use ledger::entry::Entry;
 use ledger::receipt::{BatchProver, CommitReceipt, Proof, Receipt, Speaker, Statements};
-use store::journal::SealedBatch;
+use store::journal::Flushed;
 use types::journal::RecordHeader;
 use types::{OrderKey, Outcome};
 
@@ -29,7 +29,7 @@ pub struct Written {
 /// The commands that one flush made possible, and what their receipts share.
 pub(crate) struct AnswerBatch {
     executed: Vec<Arc<Executed>>,
-    sealed: Option<Arc<SealedBatch>>,
+    flushed: Option<Arc<Flushed>>,
     shared: OnceLock<Option<Provers>>,
 }
 
@@ -42,8 +42,8 @@ struct Provers {
 }
 
 impl AnswerBatch {
-    pub(crate) fn new(executed: Vec<Arc<Executed>>, sealed: Option<Arc<SealedBatch>>) -> Self {
-        Self { executed, sealed, shared: OnceLock::new() }
+    pub(crate) fn new(executed: Vec<Arc<Executed>>, flushed: Option<Arc<Flushed>>) -> Self {
+        Self { executed, flushed, shared: OnceLock::new() }
     }
 
     fn provers(&self, shared: &Shared) -> Option<&Provers> {
@@ -51,7 +51,8 @@ impl AnswerBatch {
     }
 
     fn prove(&self, shared: &Shared) -> Option<Provers> {
-        let sealed = self.sealed.as_ref()?;
+        let flushed = self.flushed.as_ref()?;
+        let sealed = flushed.batches.iter().rfind(|batch| batch.head.group == shared.group)?;
         let headers =
             sealed.headers.iter().map(RecordHeader::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
         let batch = BatchProver::new(sealed.head, sealed.signature, headers).ok()?;
@@ -63,7 +64,7 @@ impl AnswerBatch {
                 entries.push(Entry::from_fact(fact, shared.epoch, shared.group).0.to_bytes());
             }
         }
-        let statements = Statements::sign(Speaker::after(&sealed.head), &entries, &shared.keys.node)?;
+        let statements = Statements::sign(Speaker::after(&sealed.head), &entries, shared.keys.node.as_ref())?;
         Some(Provers { batch, statements, first, entries })
     }
 }
@@ -92,7 +93,7 @@ impl Answer {
             vouchers: vec![provers.batch.voucher(self.executed().id)?],
             statement: provers.statements.statement(first)?,
         };
-        Receipt::new(Proof::Commit(Box::new(commit))).to_bytes().ok()
+        Receipt::new(Proof::Commit(commit)).to_bytes().ok()
     }
 }
 

@@ -44,7 +44,7 @@ pub struct BodyWriter {
 impl BodyWriter {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, WriteError> {
         shared.running()?;
-        shared.space.check()?;
+        shared.has_space()?;
         let permit = shared
             .bodies
             .clone()
@@ -98,7 +98,7 @@ impl BodyWriter {
     /// Sends the full chunk on its way, after the one before it has arrived.
     async fn launch(&mut self) -> Result<(), WriteError> {
         self.land().await?;
-        self.shared.space.check()?;
+        self.shared.has_space()?;
         let bytes = core::mem::take(&mut self.filling).freeze();
         let index = u32::try_from(self.chunks.len()).map_err(|_| WriteError::Body("it has too many chunks".to_owned()))?;
         let (shared, id, placed_at) = (self.shared.clone(), self.id, self.placed_at);

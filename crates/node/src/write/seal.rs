@@ -114,6 +114,13 @@ impl Head {
     /// Encoded size in bytes.
     pub const LEN: usize = 48;
 
+    /// Whether the two cannot be heads of one log that was cut deterministically: one size with two roots, or
+    /// one cut with two sizes.
+    #[must_use]
+    pub fn contradicts(&self, other: &Self) -> bool {
+        (self.size == other.size && self.root != other.root) || (self.cut == other.cut && self.size != other.size)
+    }
+
     /// Cut, size, root; big endian. The body of a kept record before the head is signed.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
@@ -153,7 +160,14 @@ pub struct Sealer<S: ?Sized> {
     commands: u64,
     /// Rows whose entries are durable in the files; removed with the next batch.
     stale_rows: std::ops::Range<u64>,
+    /// Retry rows that no retry can ask for any more; removed with the next batch, unless that writes them.
+    stale_retries: Vec<Bytes>,
+    /// Where the search for such rows goes on.
+    retry_cursor: Bytes,
 }
+
+/// Retry rows looked at per checkpoint.
+const RETRY_ROWS_LOOKED_AT: usize = 100_000;
 
 impl<S: State + ?Sized> Sealer<S> {
     /// Resumes from the marker of the stored state: cuts the log's files to what the state knows, or fills
@@ -178,12 +192,19 @@ impl<S: State + ?Sized> Sealer<S> {
             rows_from: 0,
             commands: 0,
             stale_rows: 0..0,
+            stale_retries: Vec::new(),
+            retry_cursor: Bytes::new(),
         };
         if let Some(bytes) = sealer.state.applied()? {
             let marker = SealMarker::from_bytes(&bytes)?;
             let unusable = |error: &dyn core::fmt::Display| SealError::Marker(error.to_string());
             sealer.frontier = Frontier::from_bytes(&marker.frontier).map_err(|error| unusable(&error))?;
-            sealer.digest = StateDigest::from_bytes(&marker.digest).ok_or_else(|| unusable(&"bad digest lanes"))?;
+            sealer.digest = marker
+                .digest
+                .as_slice()
+                .try_into()
+                .map(StateDigest::from_bytes)
+                .map_err(|_| unusable(&"bad digest lanes"))?;
             sealer.cut = marker.cut;
             sealer.rows_from = marker.rows_from;
             sealer.commands = marker.commands;
@@ -216,6 +237,7 @@ impl<S: State + ?Sized> Sealer<S> {
         assert!(block.cut > self.cut, "cuts rise");
         let newest = newest_writes(block);
         self.fold(&newest)?;
+        self.stale_retries.retain(|key| !newest.contains_key(&(Table::Retry, key.clone())));
         let mut writes: Vec<Write> = newest.into_values().collect();
         let mut items = Vec::new();
         let first = self.frontier.size();
@@ -229,6 +251,9 @@ impl<S: State + ?Sized> Sealer<S> {
         let changed = writes.len();
         for index in self.stale_rows.clone() {
             writes.push(Write { table: Table::Ledger, key: row_key(index), value: None });
+        }
+        for key in self.stale_retries.drain(..) {
+            writes.push(Write { table: Table::Retry, key, value: None });
         }
         self.cut = block.cut;
         self.state.apply(&StateBatch { writes: &writes, applied: &self.marker().to_bytes() })?;
@@ -250,7 +275,28 @@ impl<S: State + ?Sized> Sealer<S> {
             self.rows_from = size;
         }
         self.state.sync()?;
+        self.look_for_stale_retries()?;
         Ok(self.cut)
+    }
+
+    /// Goes on through the retry window; what has expired by the cut can be asked for by no later command.
+    fn look_for_stale_retries(&mut self) -> Result<(), SealError> {
+        let mut looked = 0;
+        let mut last = Bytes::new();
+        let (cut, stale) = (self.cut, &mut self.stale_retries);
+        self.state.scan(Table::Retry, &self.retry_cursor, b"", &mut |key, value| {
+            looked += 1;
+            if catalog::retry_is_expired(value, cut) {
+                stale.push(Bytes::copy_from_slice(key));
+            }
+            if looked < RETRY_ROWS_LOOKED_AT {
+                return core::ops::ControlFlow::Continue(());
+            }
+            last = Bytes::copy_from_slice(key);
+            core::ops::ControlFlow::Break(())
+        })?;
+        self.retry_cursor = last;
+        Ok(())
     }
 
     fn marker(&self) -> SealMarker {

@@ -173,13 +173,18 @@ impl Journal {
         }
         len += kept.iter().map(kept_len).sum::<usize>();
         let len = round_up(len, ALIGN);
-        let segment_len = usize::try_from(self.options.segment_len).unwrap_or(usize::MAX);
-        let limit = FRAME_LEN_MAX.min(segment_len / 4 * 3 - ALIGN);
+        let limit = self.frame_limit();
         if len > limit || count > BATCH_RECORDS_MAX {
             return Err(AppendError::TooLarge { len, limit });
         }
         self.check_carried(kept)?;
         Ok(len)
+    }
+
+    /// Bytes of the largest frame: one must always fit an empty segment.
+    pub(super) fn frame_limit(&self) -> usize {
+        let segment_len = usize::try_from(self.options.segment_len).unwrap_or(usize::MAX);
+        FRAME_LEN_MAX.min(segment_len / 4 * 3 - ALIGN)
     }
 
     /// Everything carried must fit the header of a segment, beside a frame of the largest size.

@@ -19,6 +19,7 @@ mod error;
 mod fuzz;
 mod layout;
 mod open;
+mod queue;
 mod read;
 mod scan;
 mod segment;
@@ -29,15 +30,13 @@ mod verify;
 mod window;
 mod writer;
 
-#[cfg(test)]
-mod tests;
 
 pub use append::Journal;
 pub use error::{AppendError, EraseError, OpenError, ReadError};
 pub use fuzz::fuzz_journal;
 pub use open::{OpenReport, Torn};
 pub use read::{Reader, Records, StoredBatch, StoredBody, StoredRecord};
-pub use spare::SpareTask;
+pub use spare::{SpareMade, SpareTask};
 pub use verify::{Verified, verify};
 pub use writer::{Append, Event, Refused, Statistics, Timings, Writer, WriterOptions};
 

@@ -65,6 +65,11 @@ impl Journal {
         };
     }
 
+    /// Notes that a [`SpareTask`] could not be run.
+    pub(super) fn spare_not_made(&mut self) {
+        self.spare = Spare::Failed;
+    }
+
     /// Makes a spare segment here and now, if one is wanted. Returns whether there is one.
     pub fn prepare(&mut self) -> bool {
         if let Some(task) = self.spare_task() {
