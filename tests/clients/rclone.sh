@@ -51,7 +51,7 @@ rc copyto "node:$bucket/put/200000" "node:$bucket/copied"
 rc moveto "node:$bucket/copied" "node:$bucket/moved"
 rc copyto "node:$bucket/moved" moved
 same put/200000 moved "copied and moved"
-equal "$(rc lsf "node:$bucket/" --include copied)" "" "what was moved away"
+equal "$(rc lsf --files-only "node:$bucket/" --include copied)" "" "what was moved away"
 passed "copy, move"
 
 body large $((100 * 1024 * 1024))
@@ -79,7 +79,7 @@ same put/200000 condition "the last success"
 passed "conditional puts"
 
 rc deletefile "node:$bucket/condition"
-equal "$(rc lsf "node:$bucket/" --include condition)" "" "what was deleted"
+equal "$(rc lsf --files-only "node:$bucket/" --include condition)" "" "what was deleted"
 rc delete "node:$bucket/many"
 equal "$(rc lsf -R --files-only "node:$bucket/many" 2>/dev/null | wc -l)" 0 "keys after a deletion"
 rc purge "node:$bucket"

@@ -64,16 +64,12 @@ same large large-back "100 MiB in parts"
 equal "$(s3 multipart "s3://$bucket" | grep -c "s3://$bucket/large" || true)" 0 "uploads under way"
 passed "multipart, 100 MiB"
 
+# s3cmd signs URLs with SigV2 only, which is refused: presigning is tested with the other clients.
 url=$(s3 signurl "s3://$bucket/put/200000" +60)
-if [[ $url == *X-Amz-Signature=* ]]; then
-    curl_checked --fail -o presigned "$url"
-    same put/200000 presigned "presigned"
-    passed "presign"
-else
-    # This version signs URLs the old way only, which must be refused.
-    equal "$(curl_checked -o refused -w '%{http_code}' "$url")" 400 "a URL signed with SigV2"
-    passed "a URL signed with SigV2 is refused"
-fi
+[[ $url != *X-Amz-Signature=* ]] || fail "s3cmd has learnt SigV4 for URLs: test them"
+status=$(curl_checked -o refused -w '%{http_code}' "$url")
+[[ $status == 400 || $status == 403 ]] || fail "a URL signed with SigV2: got $status, wanted 400 or 403"
+passed "a URL signed with SigV2 is refused"
 
 s3 put --quiet put/1000 "s3://$bucket/condition" --add-header='If-None-Match: *'
 refused 412 s3 put put/200000 "s3://$bucket/condition" --add-header='If-None-Match: *'

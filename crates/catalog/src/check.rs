@@ -4,9 +4,9 @@
 use types::Refusal;
 use types::command::{Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Op, Versioning};
 use types::limits::{
-    ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, ETAG_LEN_MAX, ETAGS_MAX,
-    INLINE_BODY_LEN_MAX, KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX,
-    SYSTEM_METADATA_LEN_MAX, TEXT_LEN_MAX, USER_METADATA_LEN_MAX,
+    ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, ETAG_LEN_MAX, ETAGS_MAX, INLINE_BODY_LEN_MAX,
+    KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX, SYSTEM_METADATA_LEN_MAX,
+    TEXT_LEN_MAX, USER_METADATA_LEN_MAX,
 };
 use types::object::{Body, Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement};
 
@@ -40,9 +40,10 @@ pub(crate) fn command(command: &Command) -> Checked {
             metadata(&put.metadata)?;
             condition(&put.condition)
         }
-        Op::DeleteObjects(delete) => {
-            ensure((1..=DELETE_ITEMS_MAX).contains(&delete.items.len()), "between 1 and 1000 keys can be deleted at once")
-        }
+        Op::DeleteObjects(delete) => ensure(
+            (1..=DELETE_ITEMS_MAX).contains(&delete.items.len()),
+            "between 1 and 1000 keys can be deleted at once",
+        ),
         Op::CopyObject(request) => copy(request),
         Op::CreateUpload(create) => {
             key(&create.key)?;

@@ -43,10 +43,7 @@ pub(crate) fn judge_source(condition: &Condition, source: &ObjectRow) -> Result<
 fn matches(tags: &EtagMatch, row: &ObjectRow) -> bool {
     match tags {
         EtagMatch::Any => true,
-        EtagMatch::OneOf(tags) => {
-            let etag = row.etag();
-            tags.iter().any(|tag| *tag == etag)
-        }
+        EtagMatch::OneOf(tags) => tags.contains(&row.etag()),
     }
 }
 

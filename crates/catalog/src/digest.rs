@@ -90,3 +90,44 @@ fn spread(key: &[u8], value: &[u8]) -> [u8; StateDigest::LEN] {
     hasher.finalize_xof().fill(&mut out);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: [(&[u8], &[u8]); 4] = [(b"a", b"1"), (b"a1", b""), (b"", b"a1"), (b"b", b"2")];
+
+    fn sum(rows: impl IntoIterator<Item = usize>) -> StateDigest {
+        rows.into_iter().fold(StateDigest::new(), |mut digest, row| {
+            digest.add(ROWS[row].0, ROWS[row].1);
+            digest
+        })
+    }
+
+    #[test]
+    fn the_order_of_changes_leaves_no_trace() {
+        let mut digest = sum([3, 1, 0, 2]);
+        assert_eq!(digest, sum([0, 1, 2, 3]));
+        digest.remove(ROWS[1].0, ROWS[1].1);
+        assert_eq!(digest, sum([0, 2, 3]));
+        for row in [0, 2, 3] {
+            digest.remove(ROWS[row].0, ROWS[row].1);
+        }
+        assert_eq!(digest, StateDigest::new());
+    }
+
+    #[test]
+    fn where_the_key_ends_counts() {
+        let digests = [sum([0]), sum([1]), sum([2]), sum([3])];
+        for (at, digest) in digests.iter().enumerate() {
+            assert!(digests[..at].iter().all(|other| other != digest));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let digest = sum([0, 1]);
+        assert_eq!(StateDigest::from_bytes(&digest.to_bytes()), digest);
+        assert_eq!(digest.sha256(), <[u8; 32]>::from(Sha256::digest(digest.to_bytes())));
+    }
+}

@@ -132,3 +132,60 @@ impl StateRead for Draft<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::MemoryState;
+
+    fn scanned(state: &dyn StateRead, start: &[u8], end: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        state
+            .scan(Table::Catalog, start, end, &mut |key, value| {
+                rows.push((key.to_vec(), value.to_vec()));
+                if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .unwrap();
+        rows
+    }
+
+    proptest! {
+        /// A draft reads like a state to which its changes were applied.
+        #[test]
+        fn a_draft_reads_like_the_state_to_come(
+            before in proptest::collection::btree_map(0_u8..12, any::<u8>(), 0..8),
+            changes in proptest::collection::vec((0_u8..12, any::<Option<u8>>()), 0..8),
+            start in 0_u8..12, end in 0_u8..13, limit in 1_usize..6,
+        ) {
+            let mut state = MemoryState::default();
+            let rows: BTreeMap<Bytes, Bytes> = before.iter().map(|(k, v)| (vec![*k].into(), vec![*v].into())).collect();
+            state.rows.insert(Table::Catalog, rows);
+            let mut draft = Draft::new(&state);
+            for (key, change) in &changes {
+                match change {
+                    Some(value) => draft.put(Table::Catalog, vec![*key], vec![*value].into()),
+                    None => draft.delete(Table::Catalog, vec![*key]),
+                }
+            }
+            let mut after = state.clone();
+            let end: &[u8] = if end == 12 { &[] } else { &[end] };
+            let drafted = scanned(&draft, &[start], end, limit);
+            let gets: Vec<_> = (0..12).map(|key| draft.get(Table::Catalog, &[key]).unwrap()).collect();
+            for write in draft.into_writes() {
+                let rows = after.rows.get_mut(&Table::Catalog).unwrap();
+                match write.value {
+                    Some(value) => rows.insert(write.key, value),
+                    None => rows.remove(&write.key),
+                };
+            }
+            prop_assert_eq!(drafted, scanned(&after, &[start], end, limit));
+            let expected: Vec<_> = (0..12).map(|key| after.get(Table::Catalog, &[key]).unwrap()).collect();
+            prop_assert_eq!(gets, expected);
+        }
+    }
+}

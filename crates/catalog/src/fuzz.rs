@@ -42,8 +42,7 @@ fn small_state() -> MemoryState {
         condition: Condition::default(),
     };
     let upload = CreateUpload { bucket: bucket.clone(), key, metadata: Metadata::default(), checksum: None };
-    let ops =
-        [Op::CreateBucket(CreateBucket { bucket, region: None }), Op::PutObject(put), Op::CreateUpload(upload)];
+    let ops = [Op::CreateBucket(CreateBucket { bucket, region: None }), Op::PutObject(put), Op::CreateUpload(upload)];
     for (counter, op) in (1..).zip(ops) {
         let command = Command { salt: [0; 32], principal: "fuzz".to_owned(), request: None, op };
         let id = CommandId { counter, ..CommandId::default() };

@@ -127,9 +127,7 @@ fn is_kept(outcome: &Outcome) -> bool {
     use Refusal::{Invalid, NoSuchBucket, PlacementTooOld, RequestIdReused, SourceChanged, TooManyRows};
     !matches!(
         outcome,
-        Outcome::Refused(
-            NoSuchBucket | PlacementTooOld | SourceChanged | RequestIdReused | TooManyRows | Invalid(_)
-        )
+        Outcome::Refused(NoSuchBucket | PlacementTooOld | SourceChanged | RequestIdReused | TooManyRows | Invalid(_))
     )
 }
 
@@ -146,9 +144,7 @@ fn address(op: &Op) -> (u8, Vec<u8>) {
         Op::DeleteBucket(op) => (2, key::shared_window(b'b', &op.bucket)),
         Op::SetVersioning(op) => (3, key::shared_window(b'b', &op.bucket)),
         Op::PutObject(op) => (4, key::window(&op.bucket, &op.key)),
-        Op::DeleteObjects(op) => {
-            (5, key::window(&op.bucket, op.items.first().map_or("", |item| item.key.as_str())))
-        }
+        Op::DeleteObjects(op) => (5, key::window(&op.bucket, op.items.first().map_or("", |item| item.key.as_str()))),
         Op::CopyObject(op) => (6, key::window(&op.bucket, &op.key)),
         Op::CreateUpload(op) => (7, key::window(&op.bucket, &op.key)),
         Op::UploadPart(op) => (8, key::window(&op.bucket, &op.key)),

@@ -72,8 +72,8 @@ impl Pool {
             return self.handshake(TokioIo::new(stream)).await;
         };
         let tls = |source| Error::Tls { endpoint: self.endpoint.clone(), source };
-        let name = ServerName::try_from(self.endpoint.host().to_owned())
-            .map_err(|error| tls(std::io::Error::other(error)))?;
+        let name =
+            ServerName::try_from(self.endpoint.host().to_owned()).map_err(|error| tls(std::io::Error::other(error)))?;
         let secured = TlsConnector::from(Arc::clone(config)).connect(name, stream);
         let stream =
             tokio::time::timeout(CONNECT_TIMEOUT, secured).await.map_err(|_| tls(timed_out()))?.map_err(tls)?;

@@ -37,13 +37,7 @@ impl Options {
     /// Unsigned, the system's certificates, 60 s.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            credentials: None,
-            region: "us-east-1".to_owned(),
-            ca: None,
-            timeout: Duration::from_secs(60),
-        }
+        Self { endpoint, credentials: None, region: "us-east-1".to_owned(), ca: None, timeout: Duration::from_secs(60) }
     }
 }
 
@@ -175,7 +169,13 @@ impl Client {
 
     /// A URL that anyone may use for `expiry_seconds` (at most 7 days); `None` without credentials.
     #[must_use]
-    pub fn presign(&self, method: &Method, path: &str, query: &[(String, String)], expiry_seconds: u32) -> Option<String> {
+    pub fn presign(
+        &self,
+        method: &Method,
+        path: &str,
+        query: &[(String, String)],
+        expiry_seconds: u32,
+    ) -> Option<String> {
         let signer = self.inner.signer.as_ref()?;
         let target = Target { method, path, query };
         let query = signer.presign_query(target, &self.endpoint().authority(), expiry_seconds, &SignTime::now());
@@ -195,9 +195,7 @@ impl Client {
             };
             let hash = if signed { sha256_hex(&body) } else { UNSIGNED_PAYLOAD.to_owned() };
             let target = Target { method: &method, path: &path, query: &query };
-            signer
-                .sign_headers(target, &mut headers, &hash, &SignTime::now())
-                .map_err(|error| malformed(&error))?;
+            signer.sign_headers(target, &mut headers, &hash, &SignTime::now()).map_err(|error| malformed(&error))?;
         }
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("entangle/", env!("CARGO_PKG_VERSION"))));
         if !body.is_empty() || matches!(method, Method::PUT | Method::POST) {

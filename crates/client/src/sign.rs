@@ -30,12 +30,7 @@ impl SignTime {
     pub fn from_unix_seconds(seconds: u64) -> Self {
         let (days, second) = (seconds / 86_400, seconds % 86_400);
         let (year, month, day) = civil_from_days(days);
-        Self(format!(
-            "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        ))
+        Self(format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60))
     }
 
     /// Now, by the system's clock.
@@ -119,13 +114,7 @@ impl Signer {
     }
 
     /// The query of a presigned URL, encoded: its own pairs and the signature. Only `host` is signed.
-    pub(crate) fn presign_query(
-        &self,
-        target: Target<'_>,
-        host: &str,
-        expiry_seconds: u32,
-        time: &SignTime,
-    ) -> String {
+    pub(crate) fn presign_query(&self, target: Target<'_>, host: &str, expiry_seconds: u32, time: &SignTime) -> String {
         let expiry = expiry_seconds.clamp(1, PRESIGN_EXPIRY_SECONDS_MAX);
         let mut pairs = target.query.to_vec();
         pairs.push(("X-Amz-Algorithm".into(), ALGORITHM.into()));
@@ -134,8 +123,7 @@ impl Signer {
         pairs.push(("X-Amz-Expires".into(), expiry.to_string()));
         pairs.push(("X-Amz-SignedHeaders".into(), "host".into()));
         let query = encode_query(&pairs);
-        let signature =
-            self.signature(target, &query, &format!("host:{host}\n"), "host", UNSIGNED_PAYLOAD, time);
+        let signature = self.signature(target, &query, &format!("host:{host}\n"), "host", UNSIGNED_PAYLOAD, time);
         format!("{query}&X-Amz-Signature={signature}")
     }
 

@@ -185,6 +185,40 @@ impl Marks {
     }
 }
 
+/// Where a journal goes on that replaces one which is not at hand: what a backup keeps of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Predecessor {
+    /// Its last position.
+    pub position: u64,
+    /// The cut of the stored state; every command of the journal lies at or below it.
+    pub cut: Timestamp,
+    /// Its highest clock ceiling; at least the cut.
+    pub ceiling: Timestamp,
+    /// The last incarnation that may have named commands; at least 1.
+    pub incarnation: Incarnation,
+}
+
+impl Base {
+    /// The base that stands for a whole journal: with it, an empty journal behind the predecessor's last
+    /// position restores to a core that attaches, names and appends above everything the predecessor said.
+    pub fn succeeding(config: &Config, predecessor: &Predecessor) -> Result<Self, BaseError> {
+        let executed = CommandId { replica: config.replica, incarnation: predecessor.incarnation, counter: 0 };
+        let state = BaseState {
+            group: config.group,
+            replica: config.replica,
+            epoch: config.epoch,
+            members: config.members.clone(),
+            slots: SLOTS,
+            cut: predecessor.cut,
+            position: predecessor.position,
+            ceiling: predecessor.ceiling,
+            executed: vec![executed],
+        };
+        state.check(config)?;
+        Ok(Self { position: state.position, cut: state.cut, bytes: state.to_bytes() })
+    }
+}
+
 impl Core {
     /// What replaces the journal prefix up to `cut`, a cut whose block is sealed and durable; `None` when
     /// there is nothing to trim. Asked with rising cuts.

@@ -32,7 +32,7 @@ mod propose;
 mod restore;
 mod status;
 
-pub use self::base::{Base, BaseError};
+pub use self::base::{Base, BaseError, Predecessor};
 pub use self::config::{Config, ConfigError, Restore};
 pub use self::core::{Core, StartError};
 pub use self::output::{Output, Record};

@@ -4,7 +4,7 @@
 mod world;
 
 use bytes::Bytes;
-use dace::{Core, Record, Restore, RestoreFault, SubmitError};
+use dace::{Base, Core, Output, Predecessor, Record, Restore, RestoreFault, SubmitError};
 use proptest::prelude::*;
 use types::journal::{LayoutError, RecordKind};
 use types::limits::COMMAND_LEN_MAX;
@@ -194,4 +194,63 @@ proptest! {
             prop_assert_eq!(world.core.status().in_flight, 0);
         }
     }
+}
+
+/// A journal that is not at hand any more, as a backup remembers it.
+fn predecessor(world: &World) -> Predecessor {
+    let status = world.core.status();
+    Predecessor { position: world.durable, cut: status.cut, ceiling: status.ceiling, incarnation: status.incarnation }
+}
+
+#[test]
+fn an_empty_journal_goes_on_behind_its_predecessor() {
+    let slots = SlotSet::of(vec![Slot(1)]);
+    let mut world = World::new();
+    world.start().unwrap();
+    world.flush(1);
+    let (old, _) = world.submit(&slots, b"a");
+    world.flush(world.appended());
+    world.now.mono_ns += 20_000_000;
+    world.now.wall_ns += 20_000_000;
+    world.tick();
+    let before = predecessor(&world);
+    assert!(before.cut > Timestamp::ZERO && before.ceiling >= before.cut);
+
+    let base = Base::succeeding(&lone(), &before).unwrap();
+    assert_eq!((base.position, base.cut), (before.position, before.cut));
+    world.journal.clear();
+    world.base = Some(base.bytes);
+    // The clock of the machine that restores is set back by an hour.
+    world.now.wall_ns -= 3_600_000_000_000;
+    assert_eq!(world.crash(before.cut), Ok(vec![]));
+    let outputs = world.start().unwrap();
+    let [Output::Append(open)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(open.header.position, before.position + 1);
+    assert_eq!(open.header.id.incarnation, Incarnation(before.incarnation.0 + 1));
+    assert!(open.header.timestamp > before.ceiling);
+    world.flush(world.appended());
+    let (new, outputs) = world.submit(&slots, b"b");
+    assert!(new.unwrap() > old.unwrap());
+    let Some(Output::Append(propose)) = outputs.iter().rev().nth(1) else { panic!("{outputs:?}") };
+    assert!(propose.header.timestamp > before.ceiling);
+    // What it says replays over the same base.
+    world.flush(world.appended());
+    assert!(world.crash(before.cut).is_ok());
+}
+
+#[test]
+fn a_predecessor_that_cannot_have_been_is_refused() {
+    let sound = Predecessor { position: 7, cut: Timestamp(10), ceiling: Timestamp(20), incarnation: Incarnation(1) };
+    assert!(Base::succeeding(&lone(), &sound).is_ok());
+    for wrong in [
+        Predecessor { position: 0, ..sound },
+        Predecessor { ceiling: Timestamp(9), ..sound },
+        Predecessor { incarnation: Incarnation(0), ..sound },
+    ] {
+        assert!(Base::succeeding(&lone(), &wrong).is_err(), "{wrong:?}");
+    }
+    // A state that is not the one of the backup is older, and is refused.
+    let base = Base::succeeding(&lone(), &sound).unwrap();
+    let restore = Restore { base: Some(base.bytes), executed_cut: Timestamp(9) };
+    assert!(Core::new(lone(), restore).is_err());
 }

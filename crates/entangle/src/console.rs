@@ -46,8 +46,11 @@ impl Console {
         Self { json, terminal, error_terminal: std::io::stderr().is_terminal(), style }
     }
 
-    /// Prints a command's report.
+    /// Prints a command's report; nothing if there is nothing in it.
     pub(crate) fn report(&self, report: Report) {
+        if self.json && report.json.is_null() {
+            return;
+        }
         if self.json {
             let mut document = json!({ "ok": report.exit == Exit::Done });
             if let (Value::Object(into), Value::Object(from)) = (&mut document, report.json) {

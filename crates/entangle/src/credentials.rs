@@ -57,7 +57,7 @@ pub(crate) fn generate() -> anyhow::Result<Credentials> {
     let access_key = random_text(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", ACCESS_KEY_LEN)?;
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let secret_key = random_text(letters, SECRET_KEY_LEN)?;
-    Ok(Credentials::new(access_key, secret_key.as_str()))
+    Ok(Credentials::new(access_key.as_str(), secret_key.as_str()))
 }
 
 /// Each character equally likely: bytes that would favour some are drawn again.

@@ -68,7 +68,9 @@ impl Remote {
                 };
                 Failure::failed(format!("no secure connection to {endpoint} ({}); {advice}", cause(source)))
             }
-            Error::TimedOut { .. } => Failure::new(Exit::Unavailable, format!("{error}; try again, or see the node's log")),
+            Error::TimedOut { .. } => {
+                Failure::new(Exit::Unavailable, format!("{error}; try again, or see the node's log"))
+            }
             Error::Http { .. } => Failure::new(
                 Exit::Unavailable,
                 format!("{error}; try again, and check that {endpoint} is the S3 port and whether it speaks HTTPS"),
@@ -113,10 +115,7 @@ fn cause(error: &std::io::Error) -> String {
     }
 }
 
-fn find_credentials(
-    args: &RemoteArgs,
-    environment: &Environment,
-) -> Result<Option<(Credentials, String)>, Failure> {
+fn find_credentials(args: &RemoteArgs, environment: &Environment) -> Result<Option<(Credentials, String)>, Failure> {
     if let (Some(access_key), Some(secret_key)) = (&args.access_key, &args.secret_key) {
         return Ok(Some((Credentials::new(access_key, secret_key.as_str()), "--access-key".to_owned())));
     }
@@ -156,11 +155,13 @@ mod tests {
     fn flags_over_entangle_over_aws_over_the_keys_folder() {
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().display().to_string();
-        credentials::write(&credentials::path_in(folder.path()), &Credentials::new("of-the-folder", "secret-folder")).unwrap();
+        credentials::write(&credentials::path_in(folder.path()), &Credentials::new("of-the-folder", "secret-folder"))
+            .unwrap();
         let aws = [("AWS_ACCESS_KEY_ID", "of-aws"), ("AWS_SECRET_ACCESS_KEY", "s"), ("ENTANGLE_KEYS", &keys)];
         let ours = [("ENTANGLE_ACCESS_KEY", "of-entangle"), ("ENTANGLE_SECRET_KEY", "s")];
         let both: Vec<_> = aws.into_iter().chain(ours).collect();
-        let flags = RemoteArgs { access_key: Some("of-flags".into()), secret_key: Some("s".into()), ..RemoteArgs::default() };
+        let flags =
+            RemoteArgs { access_key: Some("of-flags".into()), secret_key: Some("s".into()), ..RemoteArgs::default() };
         let named = RemoteArgs { keys: Some(folder.path().to_owned()), ..RemoteArgs::default() };
         for (args, variables, expected) in [
             (&flags, &both[..], "of-flags"),

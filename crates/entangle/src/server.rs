@@ -56,10 +56,7 @@ impl RootKey {
 
 impl Server {
     /// Starts the node, makes sure that somebody can sign in, and opens the ports.
-    pub(crate) async fn start(
-        settings: &Settings,
-        given: Option<Credentials>,
-    ) -> anyhow::Result<(Self, RootKey)> {
+    pub(crate) async fn start(settings: &Settings, given: Option<Credentials>) -> anyhow::Result<(Self, RootKey)> {
         let config = node_config(settings);
         let started = tokio::task::spawn_blocking(move || Node::start(config)).await;
         let node = started.context("the node panicked while it started")?.map_err(|error| refused(&error, settings))?;
@@ -72,11 +69,7 @@ impl Server {
         }
     }
 
-    async fn open(
-        settings: &Settings,
-        given: Option<Credentials>,
-        node: &Node,
-    ) -> anyhow::Result<(Self, RootKey)> {
+    async fn open(settings: &Settings, given: Option<Credentials>, node: &Node) -> anyhow::Result<(Self, RootKey)> {
         let gateway = Gateway::bind(gateway_config(settings), node.clone()).await?;
         let root_key = ensure_root_key(node, settings, given).await?;
         write_policy(&settings.keys, &node.policy())?;
@@ -166,11 +159,7 @@ fn refused(error: &StartError, settings: &Settings) -> Failure {
     Failure::failed(format!("{error}{advice}"))
 }
 
-async fn ensure_root_key(
-    node: &Node,
-    settings: &Settings,
-    given: Option<Credentials>,
-) -> anyhow::Result<RootKey> {
+async fn ensure_root_key(node: &Node, settings: &Settings, given: Option<Credentials>) -> anyhow::Result<RootKey> {
     if let Some(given) = given {
         let known = node.secret(given.access_key())?;
         if known.is_none_or(|secret| secret.expose() != given.secret_key()) {
@@ -183,7 +172,9 @@ async fn ensure_root_key(
     if !node.access_keys()?.is_empty() {
         // The file may be of a key that was removed since.
         return Ok(match kept {
-            Some(kept) if node.secret(kept.access_key())?.is_some_and(|secret| secret.expose() == kept.secret_key()) => {
+            Some(kept)
+                if node.secret(kept.access_key())?.is_some_and(|secret| secret.expose() == kept.secret_key()) =>
+            {
                 RootKey::Kept(kept, path)
             }
             _ => RootKey::Unknown,
@@ -207,7 +198,8 @@ async fn put_root_key(node: &Node, credentials: &Credentials, description: &str)
     let put = node.put_access_key("", credentials.access_key(), &secret, description).await;
     match put.context("the first access key could not be stored")? {
         Outcome::Refused(refusal) => {
-            Err(Failure::failed(format!("the first access key could not be stored: {refusal:?}; remove another one")).into())
+            Err(Failure::failed(format!("the first access key could not be stored: {refusal:?}; remove another one"))
+                .into())
         }
         _ => {
             tracing::info!(access_key = credentials.access_key(), "access key stored, {description}");

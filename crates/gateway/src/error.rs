@@ -66,6 +66,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> S3Error {
         Refusal::LastAccessKey => {
             custom("LastAccessKey", StatusCode::CONFLICT, "The last access key cannot be removed; add another one first.")
         }
+        Refusal::TooManyRows => s3_error!(SlowDown, "The request changes too much at once; ask again for this key."),
         Refusal::Invalid(rule) => s3_error!(InvalidArgument, "{rule}"),
     }
 }

@@ -22,11 +22,7 @@ pub fn sign(text: &str, name: &str, signer: &dyn Signer, time: u64) -> NoteSigna
     let time = time.min(TIME_MAX);
     let mut signature = time.to_be_bytes().to_vec();
     signature.extend_from_slice(&signer.sign(message(text, time).as_bytes()));
-    NoteSignature {
-        name: name.to_owned(),
-        key_id: key_id(name, KeyKind::Cosignature, &signer.public_key()),
-        signature,
-    }
+    NoteSignature { name: name.to_owned(), key_id: key_id(name, KeyKind::Cosignature, &signer.public_key()), signature }
 }
 
 /// Time and signature of a `timestamped_signature`.

@@ -63,15 +63,8 @@ impl Entry {
     #[must_use]
     pub fn from_fact(fact: &Fact, epoch: Epoch, group: GroupId) -> (Self, SideRecord) {
         let (name, side) = side::of_fact(fact);
-        let entry = Self {
-            kind: fact.kind,
-            outcome: fact.outcome,
-            epoch,
-            order: fact.order,
-            group,
-            name,
-            side: side.digest(),
-        };
+        let entry =
+            Self { kind: fact.kind, outcome: fact.outcome, epoch, order: fact.order, group, name, side: side.digest() };
         (entry, side)
     }
 

@@ -315,11 +315,9 @@ pub(crate) fn of_fact(fact: &Fact) -> (Hash, SideRecord) {
 fn bounded_detail(detail: &FactDetail) -> (FactDetail, bool) {
     let mut out = FactDetail { predecessor: None, ..detail.clone() };
     let mut cut = shorten(&mut out.principal, PRINCIPAL_LEN_MAX);
-    for (text, max) in [
-        (&mut out.etag, ETAG_LEN_MAX),
-        (&mut out.condition, CONDITION_LEN_MAX),
-        (&mut out.refusal, REFUSAL_LEN_MAX),
-    ] {
+    for (text, max) in
+        [(&mut out.etag, ETAG_LEN_MAX), (&mut out.condition, CONDITION_LEN_MAX), (&mut out.refusal, REFUSAL_LEN_MAX)]
+    {
         cut |= text.as_mut().is_some_and(|text| shorten(text, max));
     }
     if let Some((bucket, key)) = &mut out.source {

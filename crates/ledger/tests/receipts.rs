@@ -57,10 +57,7 @@ fn flush(commands: u64) -> (BatchProver, Statements, Vec<(Entry, SideRecord)>) {
     let headers = (0..commands)
         .flat_map(|n| {
             let at = 1_000 + n;
-            [
-                header(RecordKind::Propose, 101 + 2 * n, n + 1, at),
-                header(RecordKind::Commit, 102 + 2 * n, n + 1, at),
-            ]
+            [header(RecordKind::Propose, 101 + 2 * n, n + 1, at), header(RecordKind::Commit, 102 + 2 * n, n + 1, at)]
         })
         .collect();
     let prover = prover(1, headers);
@@ -88,8 +85,7 @@ fn inclusion_receipt(blocks: u64, index: u64) -> Receipt {
     let (blocks, stored) = log(blocks);
     let last = blocks.last().unwrap();
     let signer = TestSigner::new(1);
-    let mut signed =
-        SignedCheckpoint::sign(Checkpoint::new(ORIGIN, last.frontier.size(), last.root), &signer).unwrap();
+    let mut signed = SignedCheckpoint::sign(Checkpoint::new(ORIGIN, last.frontier.size(), last.root), &signer).unwrap();
     signed.cosign("node-1.example", &signer, 1_700_000_000);
     let (entry, side) =
         blocks.iter().flat_map(|block| block.entries.iter().zip(&block.sides)).nth(index as usize).unwrap();
@@ -245,7 +241,9 @@ fn receipt_files_hold_receipt_and_policy() {
             assert_eq!(short, bare, "cut after {end} lines");
         }
     }
-    for bad in ["", "entangle/receipt-file/v2\n", "entangle/receipt-file/v1\n", &text.replace("v1", "v9"), &(text + "x\n")] {
+    for bad in
+        ["", "entangle/receipt-file/v2\n", "entangle/receipt-file/v1\n", &text.replace("v1", "v9"), &(text + "x\n")]
+    {
         assert!(ReceiptFile::from_bytes(bad.as_bytes()).is_err());
     }
 }

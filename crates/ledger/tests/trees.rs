@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::HashMap;
+
 use common::Stored;
 use ledger::tree::{
     Frontier, FrontierError, Hash, ProofError, ProveError, SmallTree, consistency_proof, empty_root, inclusion_proof,
@@ -15,46 +17,57 @@ fn leaves(count: usize) -> Vec<Hash> {
     (0..count).map(|i| leaf_hash(&(i as u64).to_be_bytes())).collect()
 }
 
-/// The definition, word for word: MTH, PATH and PROOF of RFC 6962, section 2.1.
-mod definition {
-    use super::*;
+/// The definition, word for word: MTH, PATH and PROOF of RFC 6962, section 2.1. Roots are remembered by start and
+/// length, so that exhaustive tests end.
+struct Definition {
+    leaves: Vec<Hash>,
+    roots: HashMap<(usize, usize), Hash>,
+}
 
+impl Definition {
     fn split(count: usize) -> usize {
         count.next_power_of_two() / 2
     }
 
-    pub fn root(leaves: &[Hash]) -> Hash {
-        match leaves {
-            [] => empty_root(),
-            [leaf] => *leaf,
-            _ => {
-                let (left, right) = leaves.split_at(split(leaves.len()));
-                node_hash(&root(left), &root(right))
-            }
+    fn root(&mut self, start: usize, count: usize) -> Hash {
+        if count == 0 {
+            return empty_root();
         }
+        if count == 1 {
+            return self.leaves[start];
+        }
+        if let Some(root) = self.roots.get(&(start, count)) {
+            return *root;
+        }
+        let k = Self::split(count);
+        let root = node_hash(&self.root(start, k), &self.root(start + k, count - k));
+        self.roots.insert((start, count), root);
+        root
     }
 
-    pub fn path(m: usize, leaves: &[Hash]) -> Vec<Hash> {
-        if leaves.len() == 1 {
+    fn path(&mut self, m: usize, start: usize, count: usize) -> Vec<Hash> {
+        if count == 1 {
             return Vec::new();
         }
-        let k = split(leaves.len());
-        let (left, right) = leaves.split_at(k);
-        let (mut path, sibling) = if m < k { (path(m, left), root(right)) } else { (path(m - k, right), root(left)) };
+        let k = Self::split(count);
+        let (mut path, sibling) = if m < k {
+            (self.path(m, start, k), self.root(start + k, count - k))
+        } else {
+            (self.path(m - k, start + k, count - k), self.root(start, k))
+        };
         path.push(sibling);
         path
     }
 
-    pub fn proof(m: usize, leaves: &[Hash], complete: bool) -> Vec<Hash> {
-        if m == leaves.len() {
-            return if complete { Vec::new() } else { vec![root(leaves)] };
+    fn proof(&mut self, m: usize, start: usize, count: usize, complete: bool) -> Vec<Hash> {
+        if m == count {
+            return if complete { Vec::new() } else { vec![self.root(start, count)] };
         }
-        let k = split(leaves.len());
-        let (left, right) = leaves.split_at(k);
+        let k = Self::split(count);
         let (mut out, sibling) = if m <= k {
-            (proof(m, left, complete), root(right))
+            (self.proof(m, start, k, complete), self.root(start + k, count - k))
         } else {
-            (proof(m - k, right, false), root(left))
+            (self.proof(m - k, start + k, count - k, false), self.root(start, k))
         };
         out.push(sibling);
         out
@@ -65,10 +78,11 @@ mod definition {
 fn every_tree_to_300_leaves() {
     let all = leaves(SIZE_MAX);
     let (stored, _) = Stored::of(&all);
+    let mut definition = Definition { leaves: all.clone(), roots: HashMap::new() };
     let mut frontier = Frontier::new();
     for size in 0..=SIZE_MAX {
         let tree = &all[..size];
-        let root = definition::root(tree);
+        let root = definition.root(0, size);
         assert_eq!(frontier.root(), root);
         assert_eq!(root_of_hashes(tree.iter().copied()), root);
         assert_eq!(root_at(&stored, size as u64), Ok(root));
@@ -78,16 +92,16 @@ fn every_tree_to_300_leaves() {
         let back = Frontier::from_bytes(&frontier.to_bytes()).unwrap();
         assert_eq!(back, frontier);
         assert_eq!(back.root(), root);
-        for index in 0..size {
+        for (index, leaf) in tree.iter().enumerate() {
             let proof = inclusion_proof(&stored, index as u64, size as u64).unwrap();
-            assert_eq!(proof, definition::path(index, tree), "leaf {index} of {size}");
+            assert_eq!(proof, definition.path(index, 0, size), "leaf {index} of {size}");
             assert_eq!(small.inclusion(index), Some(proof.clone()));
-            assert_eq!(verify_inclusion(index as u64, size as u64, &tree[index], &proof, &root), Ok(()));
+            assert_eq!(verify_inclusion(index as u64, size as u64, leaf, &proof, &root), Ok(()));
         }
         for older in 1..=size {
             let proof = consistency_proof(&stored, older as u64, size as u64).unwrap();
-            assert_eq!(proof, definition::proof(older, tree, true), "{older} of {size}");
-            let before = root_of_hashes(all[..older].iter().copied());
+            assert_eq!(proof, definition.proof(older, 0, size, true), "{older} of {size}");
+            let before = definition.root(0, older);
             assert_eq!(verify_consistency(older as u64, size as u64, &proof, &before, &root), Ok(()));
         }
         if size < SIZE_MAX {
@@ -162,6 +176,7 @@ fn numbers_at_the_edge_are_refused() {
     assert_eq!(verify_inclusion(u64::MAX, u64::MAX, &hash, &[], &hash), range(u64::MAX, u64::MAX));
     assert_eq!(verify_consistency(2, 1, &[], &hash, &hash), range(2, 1));
     assert_eq!(verify_consistency(0, 1, &[], &hash, &hash), range(0, 1));
+    assert_eq!(verify_consistency(0, 0, &[], &hash, &hash), range(0, 0));
     assert!(matches!(
         verify_inclusion(u64::MAX - 1, u64::MAX, &hash, &[hash; 3], &hash),
         Err(ProofError::Length { wanted: 63, found: 3 })

@@ -12,6 +12,7 @@ use ledger::tree::{Frontier, hashes_from_bytes, leaf_hash, verify_consistency, v
 use ledger::tree::{consistency_proof, inclusion_proof};
 use ledger::{Hash, Policy, SignedCheckpoint};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 fn cases(text: &str) -> Vec<Value> {
     serde_json::from_str(text).unwrap()
@@ -20,6 +21,12 @@ fn cases(text: &str) -> Vec<Value> {
 /// Hashes of another length than 32 cannot even be expressed; such a case counts as refused.
 fn hash(value: &Value) -> Option<Hash> {
     STANDARD.decode(value.as_str().unwrap_or("")).unwrap().try_into().ok()
+}
+
+/// Some cases have roots that are no hashes and only compare them: what stands for such a root is its digest.
+fn root(value: &Value) -> Hash {
+    let raw = STANDARD.decode(value.as_str().unwrap_or("")).unwrap();
+    raw.as_slice().try_into().unwrap_or_else(|_| Sha256::digest(&raw).into())
 }
 
 fn proof(value: &Value) -> Option<Vec<Hash>> {
@@ -52,7 +59,7 @@ fn consistency_cases() {
     for case in cases(include_str!("vectors/consistency.json")) {
         let (older, newer) = (case["size1"].as_u64().unwrap(), case["size2"].as_u64().unwrap());
         let holds = || {
-            let (one, two) = (hash(&case["root1"])?, hash(&case["root2"])?);
+            let (one, two) = (root(&case["root1"]), root(&case["root2"]));
             verify_consistency(older, newer, &proof(&case["proof"])?, &one, &two).ok()
         };
         judge(&case, holds().is_some(), &mut tally);
@@ -67,7 +74,8 @@ const LOG_KEY: &str = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq
 fn tiled_log() {
     let log: Value = serde_json::from_str(include_str!("vectors/log.json")).unwrap();
     let policy = Policy::from_bytes(format!("log {LOG_KEY}\nquorum none\n").as_bytes()).unwrap();
-    let checkpoints: Vec<_> = log["checkpoints"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let checkpoints: Vec<_> =
+        log["checkpoints"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     assert_eq!(checkpoints.len(), 16);
     let heads: Vec<_> = checkpoints.iter().map(|text| policy.check(text.as_bytes()).unwrap().checkpoint).collect();
     assert_eq!(heads[0].root, ledger::tree::empty_root());

@@ -28,8 +28,7 @@ fn policy() -> Policy {
 fn checkpoint(blocks: &[Block]) -> String {
     let last = blocks.last().unwrap();
     let signer = TestSigner::new(1);
-    let mut signed =
-        SignedCheckpoint::sign(Checkpoint::new(ORIGIN, last.frontier.size(), last.root), &signer).unwrap();
+    let mut signed = SignedCheckpoint::sign(Checkpoint::new(ORIGIN, last.frontier.size(), last.root), &signer).unwrap();
     signed.cosign("node-1.example", &signer, 1_700_000_000);
     signed.to_string()
 }
@@ -132,7 +131,10 @@ fn spoiled_logs_are_found_at_their_index() {
         spoil(&|bad| bad[6].entry = forged(Entry { group: GroupId(2), ..parsed })),
         (6, K::Group(GroupId(2)))
     ));
-    assert!(matches!(spoil(&|bad| bad[6].entry = forged(Entry { epoch: Epoch(0), ..parsed })), (6, K::Epoch(Epoch(0)))));
+    assert!(matches!(
+        spoil(&|bad| bad[6].entry = forged(Entry { epoch: Epoch(0), ..parsed })),
+        (6, K::Epoch(Epoch(0)))
+    ));
     assert!(matches!(
         spoil(&|bad| bad[6].entry = forged(Entry { kind: FactKind::Genesis, ..parsed })),
         (6, K::Genesis)
@@ -168,13 +170,8 @@ fn an_entry_behind_its_cut_is_found() {
 
 #[test]
 fn blocks_refuse_what_is_out_of_place() {
-    let cut = Cut {
-        previous: Timestamp(10),
-        at: Timestamp(20),
-        epoch: Epoch(1),
-        group: GroupId(1),
-        state_digest: [0; 32],
-    };
+    let cut =
+        Cut { previous: Timestamp(10), at: Timestamp(20), epoch: Epoch(1), group: GroupId(1), state_digest: [0; 32] };
     let put = |timestamp, counter| fact(FactKind::Put, order(timestamp, counter, 0), "k");
     let build = |facts: &[types::fact::Fact]| build(&Frontier::new(), &cut, facts).unwrap_err();
     assert_eq!(build(&[]), BlockError::Empty);

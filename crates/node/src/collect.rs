@@ -7,40 +7,27 @@
 use std::sync::Arc;
 
 use catalog::query;
-use store::vault::collectable;
 
 use crate::node::Shared;
 use crate::replica::overlay::Layered;
 
 pub(crate) async fn sweep(shared: &Arc<Shared>) {
     let watermark = shared.head().cut;
-    let placements = match shared.vault.list().await {
-        Ok(placements) => placements,
-        Err(error) => {
-            tracing::warn!(%error, "the vault was not swept");
-            return;
-        }
-    };
-    let mut collected = 0;
-    for placed in placements {
-        let layered = Layered { overlay: &shared.overlay, state: shared.state.as_ref() };
-        let referenced = match query::body_referenced(&layered, placed.id) {
-            Ok(referenced) => referenced,
-            Err(error) => {
-                tracing::warn!(%error, "the vault was not swept");
-                return;
+    let state = shared.clone();
+    let swept = shared
+        .vault
+        .sweep(watermark, move |placement| {
+            let layered = Layered { overlay: &state.overlay, state: state.state.as_ref() };
+            query::body_referenced(&layered, placement).map_err(|error| error.to_string())
+        })
+        .await;
+    match swept {
+        Ok(swept) => {
+            shared.metrics.collected(swept.removed);
+            if swept.removed > 0 {
+                tracing::info!(bodies = swept.removed, "removed bodies that nothing refers to");
             }
-        };
-        if !collectable(placed.placed_at, watermark, referenced) {
-            continue;
         }
-        match shared.vault.delete(placed.id, placed.placed_at).await {
-            Ok(()) => collected += 1,
-            Err(error) => tracing::warn!(%error, "a body was not removed; it will be tried again"),
-        }
-    }
-    shared.metrics.collected(collected);
-    if collected > 0 {
-        tracing::info!(bodies = collected, "removed bodies that nothing refers to");
+        Err(error) => tracing::warn!(%error, "the vault was not swept; it will be tried again"),
     }
 }

@@ -9,17 +9,20 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::StartError;
 
 /// What the `format` file of this version holds.
-pub const FORMAT: &str = "entangle-data-v1\n";
+pub(crate) const FORMAT: &str = "entangle-data-v1\n";
+
+/// The folders in it.
+const PARTS: [&str; 4] = ["journal", "state", "ledger", "vault"];
 
 /// An opened data folder; the lock is held until it is dropped.
-pub struct DataFolder {
+pub(crate) struct DataFolder {
     root: PathBuf,
     _lock: File,
 }
 
 impl DataFolder {
     /// Opens the folder, or makes it when `create` and it is new or empty. Tells whether it was made.
-    pub fn open(root: &Path, create: bool) -> Result<(Self, bool), StartError> {
+    pub(crate) fn open(root: &Path, create: bool) -> Result<(Self, bool), StartError> {
         let fresh = match fs::read_dir(root) {
             Ok(mut entries) => entries.next().is_none(),
             Err(missing) if missing.kind() == ErrorKind::NotFound => true,
@@ -34,44 +37,84 @@ impl DataFolder {
         } else {
             check_format(root, &format)?;
         }
-        let lock = lock(root)?;
+        let folder = Self { root: root.to_owned(), _lock: lock(root)? };
         if fresh {
-            for name in ["journal", "state", "ledger", "vault"] {
-                let folder = root.join(name);
-                fs::create_dir_all(&folder).map_err(|source| io(&folder, source))?;
-            }
-            write_durably(&format, FORMAT.as_bytes()).map_err(|source| io(&format, source))?;
+            folder.make_folders()?;
+            folder.finish()?;
         }
-        Ok((Self { root: root.to_owned(), _lock: lock }, fresh))
+        folder.remove_shadow()?;
+        Ok((folder, fresh))
+    }
+
+    /// Begins a folder that is to be filled before anything may start on it: it has no `format` until
+    /// [`DataFolder::finish`]. `None` when there is something in it already.
+    pub(crate) fn begin(root: &Path) -> Result<Option<Self>, StartError> {
+        match fs::read_dir(root) {
+            Ok(mut entries) if entries.next().is_some() => return Ok(None),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(root, error)),
+            _ => fs::create_dir_all(root).map_err(|source| io(root, source))?,
+        }
+        let folder = Self { root: root.to_owned(), _lock: lock(root)? };
+        folder.make_folders()?;
+        Ok(Some(folder))
+    }
+
+    /// Writes the `format` file: from now on a node may start here.
+    pub(crate) fn finish(&self) -> Result<(), StartError> {
+        let format = self.root.join("format");
+        write_durably(&format, FORMAT.as_bytes()).map_err(|source| io(&format, source))
+    }
+
+    fn make_folders(&self) -> Result<(), StartError> {
+        for name in PARTS {
+            let folder = self.root.join(name);
+            fs::create_dir_all(&folder).map_err(|source| io(&folder, source))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a verification or a backup that was killed has left.
+    fn remove_shadow(&self) -> Result<(), StartError> {
+        let shadow = self.shadow();
+        match fs::remove_dir_all(&shadow) {
+            Err(source) if source.kind() != ErrorKind::NotFound => Err(io(&shadow, source)),
+            _ => Ok(()),
+        }
     }
 
     /// The folder itself.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Segments of the journal.
     #[must_use]
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal")
     }
 
     /// The stored state.
     #[must_use]
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.root.join("state")
     }
 
     /// The files of the log.
     #[must_use]
-    pub fn ledger(&self) -> PathBuf {
+    pub(crate) fn ledger(&self) -> PathBuf {
         self.root.join("ledger")
+    }
+
+    /// A copy of the state that a verification or a backup works on; there only while one runs.
+    #[must_use]
+    pub fn shadow(&self) -> PathBuf {
+        self.root.join("shadow")
     }
 
     /// Chunks of large bodies.
     #[must_use]
-    pub fn vault(&self) -> PathBuf {
+    pub(crate) fn vault(&self) -> PathBuf {
         self.root.join("vault")
     }
 }

@@ -31,16 +31,15 @@ pub enum ProofError {
 }
 
 /// The hashes of the log's files, for proofs.
-struct Files<'a>(&'a LogFiles);
+pub(crate) struct Files<'a>(pub(crate) &'a LogFiles);
 
 impl HashReader for Files<'_> {
     fn read_hashes(&self, level: u8, first: u64, out: &mut [Hash]) -> Result<(), HashReadError> {
         let end = first + out.len() as u64;
         let hashes = self.0.hashes(level, first..end).map_err(|error| HashReadError(error.to_string()))?;
-        if hashes.len() != out.len() {
-            return Err(HashReadError(format!("level {level} ends before {end}")));
+        for (hash, bytes) in out.iter_mut().zip(hashes.chunks_exact(size_of::<Hash>())) {
+            hash.copy_from_slice(bytes);
         }
-        out.copy_from_slice(&hashes);
         Ok(())
     }
 }
@@ -91,13 +90,13 @@ impl Node {
         match tile.kind() {
             TileKind::Entries => {
                 let entries = self.shared.log.entries(tile.range()).map_err(read)?;
-                let bundled = bundle(entries.iter().map(|entry| &entry[..]))
+                let bundled = bundle(entries.chunks_exact(Entry::LEN))
                     .map_err(|error| ProofError::Read(error.to_string()))?;
                 Ok(bundled.into())
             }
             TileKind::Hashes { .. } => {
                 let hashes = self.shared.log.hashes(tile.level(), tile.range()).map_err(read)?;
-                Ok(hashes.concat().into())
+                Ok(hashes.into())
             }
         }
     }
@@ -111,7 +110,7 @@ impl Node {
             .map_err(|error| ProofError::Read(error.to_string()))?;
         let side = self.shared.log.side(index).map_err(|error| ProofError::Read(error.to_string()))?;
         let checkpoint = String::from_utf8_lossy(&published.checkpoint).into_owned();
-        Ok(Inclusion { proof: TlogProof::of_entry(&entry, index, hashes, checkpoint), entry, side })
+        Ok(Inclusion { proof: TlogProof::of_entry(&entry, index, hashes, checkpoint), entry, side: side.into() })
     }
 
     /// Waits until everything up to `order` is in the log under a signed head.
@@ -143,7 +142,7 @@ impl Node {
     fn entry_at(&self, index: u64) -> Result<[u8; Entry::LEN], ProofError> {
         let entries =
             self.shared.log.entries(index..index + 1).map_err(|error| ProofError::Read(error.to_string()))?;
-        entries.first().copied().ok_or(ProofError::NotFound)
+        entries.as_slice().try_into().map_err(|_| ProofError::NotFound)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, mpsc};
 
 use dace::{Config as CoreConfig, Core, Restore};
 use ledger::policy::Policy;
 use parking_lot::Mutex;
-use store::disk::RealDisk;
+use store::disk::{Disk, RealDisk};
 use store::journal::{Journal, JournalOptions, KeptKind, Writer, WriterOptions};
 use store::log::LogFiles;
 use store::state::{FjallOptions, FjallState};
@@ -76,14 +77,21 @@ pub(crate) fn genesis(cluster: ClusterId, key: [u8; 32]) -> Genesis {
     }
 }
 
+/// Where recovery reads and writes: the data folder, or a shadow of it.
+pub(crate) struct Places {
+    pub(crate) journal: Arc<dyn Disk>,
+    pub(crate) ledger: Arc<dyn Disk>,
+    pub(crate) state: PathBuf,
+}
+
 /// What recovery gives: everything that the threads will own.
-struct Recovered {
-    journal: Journal,
-    replica: Replica<FjallState>,
-    sealer: Sealer<FjallState>,
-    state: Arc<FjallState>,
-    log: Arc<LogFiles>,
-    overlay: Arc<Overlay>,
+pub(crate) struct Recovered {
+    pub(crate) journal: Journal,
+    pub(crate) replica: Replica<FjallState>,
+    pub(crate) sealer: Sealer<FjallState>,
+    pub(crate) state: Arc<FjallState>,
+    pub(crate) log: Arc<LogFiles>,
+    pub(crate) overlay: Arc<Overlay>,
     genesis: Genesis,
 }
 
@@ -96,30 +104,34 @@ pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
         .is_none();
     let keys = Keys::open(&config.keys, unused)?;
     let cluster = cluster_id(&folder, unused)?;
-    let recovered = recover(&config, &folder, &keys, cluster)?;
+    let places =
+        Places { journal: open_disk(folder.journal())?, ledger: open_disk(folder.ledger())?, state: folder.state() };
+    let recovered = recover(places, config.state_cache_len, config.ledger, &keys, cluster)?;
     run(config, folder, keys, recovered)
 }
 
-fn recover(
-    config: &NodeConfig,
-    folder: &DataFolder,
+/// Brings journal, state and log to where they stood, and opens an incarnation. Everything durable was executed
+/// and sealed when it returns.
+pub(crate) fn recover(
+    places: Places,
+    cache_len: u64,
+    ledger: bool,
     keys: &Keys,
     cluster: ClusterId,
 ) -> Result<Recovered, StartError> {
-    let disk = open_disk(folder.journal())?;
-    let (journal, report) = Journal::open(disk, JournalOptions::new(cluster, REPLICA), keys.node.clone())
+    let (journal, report) = Journal::open(places.journal, JournalOptions::new(cluster, REPLICA), keys.node.clone())
         .map_err(|error| StartError::Journal(error.to_string()))?;
     if let Some(torn) = &report.torn {
         tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
     }
-    let options = FjallOptions { cache_len: config.state_cache_len, ..FjallOptions::default() };
+    let options = FjallOptions { cache_len, ..FjallOptions::default() };
     let state = Arc::new(
-        FjallState::open(&folder.state(), &options).map_err(|error| StartError::State(error.to_string()))?,
+        FjallState::open(&places.state, options).map_err(|error| StartError::State(error.to_string()))?,
     );
-    let log = LogFiles::open(open_disk(folder.ledger())?).map_err(|error| StartError::Ledger(error.to_string()))?;
+    let log = LogFiles::open(places.ledger).map_err(|error| StartError::Ledger(error.to_string()))?;
     let log = Arc::new(log);
     let overlay = Arc::new(Overlay::default());
-    let sealer = Sealer::resume((EPOCH, GROUP), state.clone(), log.clone(), overlay.clone(), config.ledger)
+    let sealer = Sealer::resume((EPOCH, GROUP), state.clone(), log.clone(), overlay.clone(), ledger)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
     let core_config = CoreConfig { group: GROUP, replica: REPLICA, members: vec![REPLICA], f: 0, epoch: EPOCH };
     let base = journal.base(GROUP).map(|base| base.bytes.to_vec());
@@ -135,8 +147,8 @@ fn recover(
     Ok(recovered)
 }
 
-fn open_disk(path: std::path::PathBuf) -> Result<Arc<RealDisk>, StartError> {
-    RealDisk::open(&path).map(Arc::new).map_err(|source| StartError::Io { path, source })
+fn open_disk(path: PathBuf) -> Result<Arc<dyn Disk>, StartError> {
+    RealDisk::open(&path).map(|disk| Arc::new(disk) as Arc<dyn Disk>).map_err(|source| StartError::Io { path, source })
 }
 
 impl Recovered {
@@ -235,7 +247,7 @@ impl Recovered {
 }
 
 /// The head that was made durable last, before it was signed.
-fn kept_head(journal: &Journal) -> Option<Head> {
+pub(crate) fn kept_head(journal: &Journal) -> Option<Head> {
     journal.kept(GROUP, KeptKind::TREE_HEAD).as_deref().and_then(Head::from_bytes)
 }
 

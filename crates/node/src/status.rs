@@ -117,7 +117,7 @@ impl Node {
             space: SpaceStatus {
                 disk_free: shared.space.free(),
                 disk_reserve: shared.space.reserve(),
-                state_len: shared.state.disk_len(),
+                state_len: shared.state.disk_len().unwrap_or(0),
                 overlay_len: shared.overlay.len() as u64,
                 cache_len: shared.cache.len(),
             },

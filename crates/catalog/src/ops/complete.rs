@@ -4,7 +4,7 @@
 use types::command::{CompleteUpload, CompletedPart};
 use types::fact::Fact;
 use types::limits::PART_LEN_MIN;
-use types::object::{Checksum, ChecksumKind, Chunk};
+use types::object::{Checksum, Chunk};
 use types::state::Table;
 use types::{Outcome, Refusal};
 
@@ -40,11 +40,8 @@ pub(super) fn complete(run: &mut Run<'_>, op: &CompleteUpload, fact: &mut Fact) 
     fact.detail.predecessor = current.as_ref().map(|row| row.order);
     condition::judge(&op.condition, current.as_ref()).map_err(Stop::Condition)?;
 
-    let indexed = |part: &(u16, &PartRow)| IndexedPart {
-        number: part.0,
-        len: part.1.len,
-        checksum: part.1.checksum.clone(),
-    };
+    let indexed =
+        |part: &(u16, &PartRow)| IndexedPart { number: part.0, len: part.1.len, checksum: part.1.checksum.clone() };
     run.draft.put_row(key::part_index(op.upload), &PartIndexRow { parts: chosen.iter().map(indexed).collect() });
     for (number, part) in &stored {
         if chosen.binary_search_by_key(number, |(chosen, _)| *chosen).is_err() {
@@ -166,17 +163,4 @@ fn digest_of(parts: &[CompletedPart]) -> [u8; 32] {
         hasher.update(part.etag.to_ascii_lowercase().as_bytes());
     }
     *hasher.finalize().as_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn composite_is_the_kind_with_a_dash() {
-        // Guards the pairing that `checksum` relies on: see `check::multipart_checksum`.
-        use types::object::ChecksumAlgorithm::{Crc64Nvme, Sha256};
-        assert!(check::multipart_checksum(Sha256, ChecksumKind::FullObject).is_err());
-        assert!(check::multipart_checksum(Crc64Nvme, ChecksumKind::Composite).is_err());
-    }
 }

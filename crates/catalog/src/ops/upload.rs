@@ -16,11 +16,8 @@ use crate::versions;
 pub(super) fn create(run: &mut Run<'_>, op: &CreateUpload) -> Result<Outcome, Stop> {
     super::bucket_row(&run.draft, &op.bucket)?;
     let upload = run.order(0);
-    let row = UploadRow {
-        principal: run.command.principal.clone(),
-        metadata: op.metadata.clone(),
-        checksum: op.checksum,
-    };
+    let row =
+        UploadRow { principal: run.command.principal.clone(), metadata: op.metadata.clone(), checksum: op.checksum };
     run.draft.put_row(key::upload(&op.bucket, &op.key, upload), &row);
     Ok(Outcome::UploadCreated(upload))
 }

@@ -5,10 +5,7 @@
 
 use types::OrderKey;
 use types::object::PlacementId;
-use types::state::{ReadError, Table};
-
-/// Where a row lives: its table and its key there.
-pub(crate) type Place = (Table, Vec<u8>);
+use types::state::ReadError;
 
 const GENESIS: u8 = b'g';
 const BUCKET: u8 = b'b';
@@ -23,11 +20,11 @@ const WINDOW: u8 = b'w';
 const SHARED_WINDOW: u8 = b's';
 const COMPLETED: u8 = b'c';
 
-/// Length of a key in [`Table::Bodies`]: the order key of the write, then the part number (0 for what is no
+/// Length of a key in [`types::state::Table::Bodies`]: the order key of the write, then the part number (0 for what is no
 /// part).
 pub const BODY_KEY_LEN: usize = OrderKey::LEN + 2;
 
-/// The key in [`Table::Bodies`] of the inline bytes that `order` wrote.
+/// The key in [`types::state::Table::Bodies`] of the inline bytes that `order` wrote.
 #[must_use]
 pub fn body_key(order: OrderKey, number: u16) -> [u8; BODY_KEY_LEN] {
     let mut key = [0; BODY_KEY_LEN];
@@ -297,4 +294,69 @@ fn read_escaped(key: &[u8]) -> Result<(String, String, [u8; OrderKey::LEN]), Rea
         return Err(foreign(key));
     }
     Ok((text(bucket.to_vec(), key)?, text(object, key)?, order))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use types::{CommandId, Timestamp};
+
+    fn order(timestamp: u64) -> OrderKey {
+        OrderKey { timestamp: Timestamp(timestamp), id: CommandId::default(), item: 3 }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        proptest::collection::vec(prop::sample::select(vec!['\0', '\u{1}', 'a', 'b', '/', 'ÿ', '\u{10ffff}']), 0..5)
+            .prop_map(|chars| chars.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn rows_stand_in_the_order_of_their_keys(a in text(), b in text(), early in any::<u64>(), late in any::<u64>()) {
+            prop_assert_eq!(object("bucket", &a).cmp(&object("bucket", &b)), a.as_bytes().cmp(b.as_bytes()));
+            // Newest first below a key, oldest first for uploads.
+            let by_version = (a.as_bytes(), late).cmp(&(b.as_bytes(), early));
+            let (left, right) = (version("bucket", &a, order(early)), version("bucket", &b, order(late)));
+            prop_assert_eq!(left.cmp(&right), if a == b { late.cmp(&early) } else { by_version });
+            let (left, right) = (upload("bucket", &a, order(early)), upload("bucket", &b, order(late)));
+            prop_assert_eq!(left.cmp(&right), (a.as_bytes(), early).cmp(&(b.as_bytes(), late)));
+        }
+
+        #[test]
+        fn a_prefix_of_keys_is_a_prefix_of_rows(a in text(), b in text()) {
+            let at = order(7);
+            prop_assert_eq!(object("bucket", &a).starts_with(&objects("bucket", &b)), a.starts_with(&b));
+            prop_assert_eq!(version("bucket", &a, at).starts_with(&versions("bucket", &b)), a.starts_with(&b));
+            prop_assert_eq!(version("bucket", &a, at).starts_with(&versions_of("bucket", &b)), a == b);
+            prop_assert_eq!(upload("bucket", &a, at).starts_with(&uploads("bucket", &b)), a.starts_with(&b));
+        }
+
+        #[test]
+        fn what_is_in_a_key_is_read_from_it(name in text(), at in any::<u64>(), number in any::<u16>()) {
+            let at = order(at);
+            let bucket = "bucket".to_owned();
+            prop_assert_eq!(read_object(&object("bucket", &name)).unwrap(), (bucket.clone(), name.clone()));
+            let placed = read_version(&version("bucket", &name, at)).unwrap();
+            prop_assert_eq!(placed, (bucket.clone(), name.clone(), at));
+            prop_assert_eq!(read_upload(&upload("bucket", &name, at)).unwrap(), (bucket, name, at));
+            prop_assert_eq!(read_part(&part(at, number)).unwrap(), (at, number));
+            let id = PlacementId([9; 16]);
+            prop_assert_eq!(read_reference(&reference(id, at, number)).unwrap(), (id, at, number));
+        }
+
+        #[test]
+        fn no_key_makes_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = (read_object(&bytes), read_version(&bytes), read_upload(&bytes), read_named(&bytes));
+            let _ = (read_part(&bytes), read_reference(&bytes));
+        }
+    }
+
+    #[test]
+    fn the_successor_is_above_all_that_start_so() {
+        assert_eq!(successor(b"a"), b"b");
+        assert_eq!(successor(b"a\xff"), b"b");
+        assert_eq!(successor(b"\xff\xff"), b"");
+    }
 }

@@ -14,21 +14,15 @@ use crate::exit::Failure;
 use crate::remote::Remote;
 use crate::settings::Environment;
 
-pub(super) async fn run_add(
-    args: &KeysAddArgs,
-    console: Console,
-    environment: &Environment,
-) -> anyhow::Result<Report> {
+pub(super) async fn run_add(args: &KeysAddArgs, console: Console, environment: &Environment) -> anyhow::Result<Report> {
     if let Some(access_key) = &args.new_key {
-        check_access_key(access_key).map_err(|rule| Failure::usage(format!("{access_key:?} cannot be used: {rule}")))?;
+        check_access_key(access_key)
+            .map_err(|rule| Failure::usage(format!("{access_key:?} cannot be used: {rule}")))?;
     }
     let secret_key = read_secret(args)?;
     let remote = Remote::open(&args.remote, environment)?;
-    let request = AccessKeyRequest {
-        access_key: args.new_key.clone(),
-        secret_key,
-        description: args.description.clone(),
-    };
+    let request =
+        AccessKeyRequest { access_key: args.new_key.clone(), secret_key, description: args.description.clone() };
     let made = remote.client.add_access_key(request).await.map_err(|error| remote.failure(&error))?;
     let (access_key, secret_key) = (made.access_key(), made.secret_key());
     let rows = [("access key", access_key.to_owned()), ("secret key", secret_key.to_owned())];

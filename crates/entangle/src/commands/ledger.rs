@@ -73,8 +73,8 @@ impl From<client::Error> for Unverified {
     }
 }
 
-fn wrong(reason: impl ToString) -> Unverified {
-    Unverified::Wrong(reason.to_string())
+fn wrong(reason: impl Into<String>) -> Unverified {
+    Unverified::Wrong(reason.into())
 }
 
 /// Fetches the whole log of a node, recomputes it, and compares every tile.
@@ -84,7 +84,7 @@ pub(super) async fn verify(
     mut show: impl FnMut(u64, u64),
 ) -> Result<(Accepted, Summary), Unverified> {
     let note = client.checkpoint().await?;
-    let accepted = policy.check(&note).map_err(wrong)?;
+    let accepted = policy.check(&note).map_err(|error| wrong(error.to_string()))?;
     let size = accepted.checkpoint.size;
     let mut walker = Walker::new(vec![(size, accepted.checkpoint.root)]);
     let mut tiles = Tiles::default();
@@ -97,7 +97,7 @@ pub(super) async fn verify(
         for entry in entries {
             let entry: &[u8; Entry::LEN] =
                 entry.try_into().map_err(|_| wrong(format!("{path} holds an entry that has not 128 bytes")))?;
-            walker.push(entry, None, |stored| tiles.push(stored)).map_err(wrong)?;
+            walker.push(entry, None, |stored| tiles.push(stored)).map_err(|error| wrong(error.to_string()))?;
         }
         for (full, expected) in tiles.take_full() {
             compare(client, full, &expected).await?;
@@ -107,7 +107,7 @@ pub(super) async fn verify(
     for (partial, expected) in tiles.take_rest() {
         compare(client, partial, &expected).await?;
     }
-    Ok((accepted, walker.finish(None).map_err(wrong)?))
+    Ok((accepted, walker.finish(None).map_err(|error| wrong(error.to_string()))?))
 }
 
 /// Hashes that tiles have to hold, until their tile is complete.
@@ -220,7 +220,10 @@ pub(super) async fn run_policy(args: &LedgerPolicyArgs, environment: &Environmen
     };
     write_file(path, text.as_bytes())?;
     let path = path.display().to_string();
-    let sentence = format!("The policy of {} is in {path}; compare it with one from elsewhere before you trust it.", remote.client.endpoint());
+    let sentence = format!(
+        "The policy of {} is in {path}; compare it with one from elsewhere before you trust it.",
+        remote.client.endpoint()
+    );
     Ok(Report::done(json!({ "file": path, "policy": Value::String(text) }), sentence))
 }
 

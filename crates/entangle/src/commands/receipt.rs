@@ -29,7 +29,8 @@ pub(super) async fn run_get(args: &ReceiptGetArgs, environment: &Environment) ->
     };
     write_file(path, text.as_bytes())?;
     let path = path.display().to_string();
-    let sentence = format!("The receipt of {} is in {path}; check it with: entangle receipt verify {path}", args.object);
+    let sentence =
+        format!("The receipt of {} is in {path}; check it with: entangle receipt verify {path}", args.object);
     Ok(Report::done(json!({ "object": args.object, "file": path }), sentence))
 }
 

@@ -47,7 +47,8 @@ pub(super) async fn run(args: &ServeArgs, console: Console, environment: &Enviro
     }
     stopped?;
     tracing::info!("stopped; everything is durable");
-    Ok(Report::done(Value::Null, "")).map(|report| Report { json: json!({ "stopped": true }), ..report })
+    // All there was to say was said when the node was ready.
+    Ok(Report::done(Value::Null, ""))
 }
 
 /// Each connection and each open segment takes a file descriptor; the usual soft limit of 1,024 is soon reached.
@@ -69,7 +70,10 @@ fn warn_of_measurements(settings: &Settings) {
         );
     }
     if !settings.bench.flush_delay.is_zero() {
-        tracing::warn!("ENTANGLE_FLUSH_DELAY_MS: every flush is delayed by {:?}, for measurements", settings.bench.flush_delay);
+        tracing::warn!(
+            "ENTANGLE_FLUSH_DELAY_MS: every flush is delayed by {:?}, for measurements",
+            settings.bench.flush_delay
+        );
     }
 }
 
@@ -139,7 +143,8 @@ fn aws_lines(settings: &Settings, root_key: &RootKey, endpoint: &str) -> [String
             format!("export AWS_SHARED_CREDENTIALS_FILE={}", quoted(&absolute(path).display().to_string()))
         }
         RootKey::Given(_) => {
-            "export AWS_ACCESS_KEY_ID=\"$ENTANGLE_ACCESS_KEY\" AWS_SECRET_ACCESS_KEY=\"$ENTANGLE_SECRET_KEY\"".to_owned()
+            "export AWS_ACCESS_KEY_ID=\"$ENTANGLE_ACCESS_KEY\" AWS_SECRET_ACCESS_KEY=\"$ENTANGLE_SECRET_KEY\""
+                .to_owned()
         }
         RootKey::Unknown => "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…".to_owned(),
     };
@@ -201,7 +206,10 @@ mod tests {
             let text = greeting(console(terminal), &settings(), None, &made, "http://127.0.0.1:9000");
             assert_eq!(text.contains("hush-hush"), terminal, "{text}");
             assert!(text.contains("/k/credentials") && text.contains("an-access-key"), "{text}");
-            assert!(text.contains("\n  export AWS_SHARED_CREDENTIALS_FILE=/k/credentials\n  export AWS_ENDPOINT_URL="), "{text}");
+            assert!(
+                text.contains("\n  export AWS_SHARED_CREDENTIALS_FILE=/k/credentials\n  export AWS_ENDPOINT_URL="),
+                "{text}"
+            );
         }
         let given = RootKey::Given(Credentials::new("an-access-key", "hush-hush"));
         let text = greeting(console(true), &settings(), None, &given, "http://127.0.0.1:9000");

@@ -22,11 +22,7 @@ fn describe(status: &Value, endpoint: &str, ready: bool, console: Console) -> St
     let style = console.style;
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let number = |value: &Value| value.as_u64().unwrap_or_default();
-    let state = if ready {
-        style.good("ready")
-    } else {
-        style.bad(&format!("not ready: {}", text(&status["reason"])))
-    };
+    let state = if ready { style.good("ready") } else { style.bad(&format!("not ready: {}", text(&status["reason"]))) };
     let head = format!("{} {} {}\n\n", style.bold("Entangle"), text(&status["version"]), state);
     let (ledger, journal, space) = (&status["ledger"], &status["journal"], &status["space"]);
     let replica = format!(

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn takes_what_it_knows_and_leaves_others_alone() {
-        let found = environment(&[("ENTANGLE_S3", "x:1"), ("HOME", "/root"), ("AWS_REGION", "r"), ("ENTANGLE_KEYS", "")]);
+        let found =
+            environment(&[("ENTANGLE_S3", "x:1"), ("HOME", "/root"), ("AWS_REGION", "r"), ("ENTANGLE_KEYS", "")]);
         let found = found.unwrap();
         assert_eq!(found.get("ENTANGLE_S3"), Some("x:1"));
         assert_eq!(found.get("HOME"), None);
@@ -124,7 +125,7 @@ mod tests {
 
     #[test]
     fn refuses_a_typing_mistake_by_name_without_its_value() {
-        let refused = environment(&[("ENTANGLE_SECRET_KEYY", "hush-hush")]).unwrap_err();
+        let refused = environment(&[("ENTANGLE_SECRET_KEYY", "hush-hush")]).err().unwrap();
         assert!(refused.sentence.contains("ENTANGLE_SECRET_KEYY is unknown"), "{refused}");
         assert!(refused.sentence.contains("did you mean ENTANGLE_SECRET_KEY?"), "{refused}");
         assert!(!refused.sentence.contains("hush-hush"), "{refused}");

@@ -52,9 +52,11 @@ fn text_of(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Integer(number) => Some(number.to_string()),
         Value::Boolean(truth) => Some(truth.to_string()),
-        Value::Array(items) => {
-            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
+        Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+            .map(|items| items.join(",")),
         _ => None,
     }
 }
@@ -81,8 +83,13 @@ mod tests {
         let text = "data = \"/srv\"\n[s3]\nlisten = \"x:1\"\ndomains = [\"a.b\", \"c.d\"]\n[ledger]\npublic = true\n[disk]\nreserve = 7\n";
         let layer = read_text(text).unwrap();
         let found: Vec<(&str, &str)> = layer.iter().map(|(key, text)| (*key, text.as_str())).collect();
-        let expected =
-            [("data", "/srv"), ("disk.reserve", "7"), ("ledger.public", "true"), ("s3.domains", "a.b,c.d"), ("s3.listen", "x:1")];
+        let expected = [
+            ("data", "/srv"),
+            ("disk.reserve", "7"),
+            ("ledger.public", "true"),
+            ("s3.domains", "a.b,c.d"),
+            ("s3.listen", "x:1"),
+        ];
         assert_eq!(found, expected);
     }
 

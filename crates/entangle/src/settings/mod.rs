@@ -32,12 +32,7 @@ pub(crate) struct Setting {
     pub(crate) default: &'static str,
 }
 
-const fn setting(
-    key: &'static str,
-    flag: &'static str,
-    variable: &'static str,
-    default: &'static str,
-) -> Setting {
+const fn setting(key: &'static str, flag: &'static str, variable: &'static str, default: &'static str) -> Setting {
     Setting { key, flag, variable, default }
 }
 
@@ -225,7 +220,9 @@ fn bench(environment: &Environment) -> Result<Bench, Failure> {
         None | Some("on") => {}
         Some("off") => bench.without_ledger = true,
         Some(text) => {
-            return Err(Failure::usage(format!("ENTANGLE_BENCH_LEDGER: {text:?} is neither on nor off; use one of them")));
+            return Err(Failure::usage(format!(
+                "ENTANGLE_BENCH_LEDGER: {text:?} is neither on nor off; use one of them"
+            )));
         }
     }
     Ok(bench)

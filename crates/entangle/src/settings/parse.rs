@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn sizes_and_durations() {
-        for (text, len) in [("0", 0), ("65536", 65_536), ("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("2MB", 2_000_000), ("7B", 7)] {
+        for (text, len) in
+            [("0", 0), ("65536", 65_536), ("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("2MB", 2_000_000), ("7B", 7)]
+        {
             assert_eq!(size(&found(text)).unwrap(), len, "{text}");
         }
         for text in ["", "MiB", "-1", "1.5GiB", "64mib", "99999999999TiB"] {

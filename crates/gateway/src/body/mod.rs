@@ -14,11 +14,11 @@ mod sink;
 
 use std::fmt;
 
-use node::error::WriteError;
+use node::WriteError;
 use types::object::ChecksumAlgorithm;
 
 pub(crate) use chunked::{ChunkScope, Chunking};
-pub(crate) use digest::{Digests, Wanted};
+pub(crate) use digest::{Digests, Hashes, Wanted};
 pub(crate) use document::Document;
 pub(crate) use expected::{Expected, checksum_name, parse_checksum};
 pub(crate) use reader::Payload;

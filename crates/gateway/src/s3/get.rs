@@ -264,7 +264,7 @@ impl Frontend {
     }
 
     fn blob(&self, object: &Arc<CachedObject>, bytes: Bytes<u64>) -> StreamingBlob {
-        if let Some(inline) = &object.inline
+        if let Some(inline) = object.inline()
             && let (Ok(start), Ok(end)) = (usize::try_from(bytes.start), usize::try_from(bytes.end))
             && end <= inline.len()
         {

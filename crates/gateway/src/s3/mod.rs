@@ -12,12 +12,15 @@ mod headers;
 mod list;
 mod multipart;
 mod put;
+mod uploads;
 mod versions;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use node::{Node, WriteRequest, Written};
@@ -98,7 +101,7 @@ impl Frontend {
     }
 
     /// The bucket must exist.
-    fn expect_bucket(&self, bucket: &str) -> S3Result<catalog::rows::BucketRow> {
+    pub(crate) fn expect_bucket(&self, bucket: &str) -> S3Result<catalog::rows::BucketRow> {
         let row = self.node.bucket(bucket).map_err(|error| error::read(&error))?;
         row.ok_or_else(|| s3_error!(NoSuchBucket))
     }
@@ -125,7 +128,7 @@ fn evidence(written: &Written) -> HeaderMap {
         headers.insert(ORDER_HEADER, order);
     }
     if let Some(receipt) = &written.receipt
-        && let Ok(receipt) = HeaderValue::from_str(receipt)
+        && let Ok(receipt) = HeaderValue::try_from(BASE64.encode(receipt))
     {
         headers.insert(RECEIPT_HEADER, receipt);
     }
@@ -139,7 +142,7 @@ fn unexpected(outcome: &Outcome) -> S3Error {
 }
 
 /// `versionId` as clients send it.
-fn version_selector(text: Option<&str>) -> S3Result<Option<VersionSelector>> {
+pub(crate) fn version_selector(text: Option<&str>) -> S3Result<Option<VersionSelector>> {
     match text {
         None => Ok(None),
         Some("") => Err(s3_error!(InvalidArgument, "Version id cannot be the empty string")),

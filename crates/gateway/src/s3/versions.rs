@@ -90,7 +90,7 @@ impl Frontend {
     }
 }
 
-fn selector_text(selector: VersionSelector) -> String {
+pub(super) fn selector_text(selector: VersionSelector) -> String {
     match selector {
         VersionSelector::Null => "null".to_owned(),
         VersionSelector::Id(order) => OrderKey::to_hex(order),

@@ -319,9 +319,14 @@ impl BatchProver {
         if tree.root() != head.root || headers.len() != head.count as usize || !dense {
             return Err(BatchMismatch);
         }
-        let speaks = |kind| matches!(kind, RecordKind::Propose | RecordKind::Ack | RecordKind::Commit | RecordKind::Accepted);
-        let mut speaking: Vec<(CommandId, u32)> =
-            headers.iter().zip(0..).filter(|(header, _)| speaks(header.kind)).map(|(header, i)| (header.id, i)).collect();
+        let speaks =
+            |kind| matches!(kind, RecordKind::Propose | RecordKind::Ack | RecordKind::Commit | RecordKind::Accepted);
+        let mut speaking: Vec<(CommandId, u32)> = headers
+            .iter()
+            .zip(0..)
+            .filter(|(header, _)| speaks(header.kind))
+            .map(|(header, i)| (header.id, i))
+            .collect();
         speaking.sort_unstable();
         Ok(Self { head, signature, headers, tree, speaking })
     }

@@ -8,8 +8,8 @@ mod file;
 mod sentence;
 
 pub use commit::{
-    BatchMismatch, BatchProver, CommitError, CommitReceipt, Committed, RecordProof, STATEMENT_DOMAIN, Speaker, Statement,
-    Statements, VOUCHER_RECORDS_MAX, VOUCHERS_MAX, Voucher, statement_message,
+    BatchMismatch, BatchProver, CommitError, CommitReceipt, Committed, RecordProof, STATEMENT_DOMAIN, Speaker,
+    Statement, Statements, VOUCHER_RECORDS_MAX, VOUCHERS_MAX, Voucher, statement_message,
 };
 pub use file::{FILE_LEN_MAX, FileError, ReceiptFile};
 
@@ -35,6 +35,7 @@ pub struct Receipt {
 
 /// The two levels.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::large_enum_variant, reason = "made one at a time and encoded at once")]
 pub enum Proof {
     /// R0: nodes of the quorum vouch for the command, and the serving node states the outcome.
     Commit(CommitReceipt),
@@ -56,6 +57,7 @@ struct Wire {
 }
 
 #[derive(Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "lives only while it is encoded or decoded")]
 enum WireProof {
     #[n(0)]
     Commit(#[n(0)] CommitReceipt),

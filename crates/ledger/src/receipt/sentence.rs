@@ -41,7 +41,8 @@ impl Verified {
         let object = match &self.name {
             None => "an object whose name is not disclosed".to_owned(),
             Some((bucket, key)) if bucket.is_empty() => format!("{key:?}"),
-            Some((bucket, key)) => format!("s3://{bucket}/{}", Printable(key)),
+            Some((bucket, key)) if key.is_empty() => format!("the bucket {}", Printable(bucket)),
+            Some((bucket, key)) => format!("s3://{}/{}", Printable(bucket), Printable(key)),
         };
         let action = match self.entry.kind {
             FactKind::Genesis => "The first configuration".to_owned(),
@@ -90,7 +91,9 @@ struct Printable<'a>(&'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_unicode()) } else { write!(f, "{c}") })
+        self.0
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_unicode()) } else { write!(f, "{c}") })
     }
 }
 

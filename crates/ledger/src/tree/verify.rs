@@ -60,7 +60,7 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root
 }
 
 /// Whether the tree of `older` leaves with root `older_root` is a prefix of that of `newer` leaves with root
-/// `newer_root`.
+/// `newer_root`. Of the empty tree nothing is proved: `older` must be at least 1. Of the empty tree nothing is proved: `older` must be at least 1.
 pub fn verify_consistency(
     older: u64,
     newer: u64,
@@ -68,15 +68,12 @@ pub fn verify_consistency(
     older_root: &Hash,
     newer_root: &Hash,
 ) -> Result<(), ProofError> {
-    if older > newer {
+    if older == 0 || older > newer {
         return Err(ProofError::Range(older, newer));
     }
     if older == newer {
         check_len(0, proof)?;
         return if older_root == newer_root { Ok(()) } else { Err(ProofError::Root) };
-    }
-    if older == 0 {
-        return Err(ProofError::Range(older, newer));
     }
     let (inner, border) = decompose(older - 1, newer);
     // The rightmost complete subtree of the older tree is where both ascents start.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt as _};
-use types::object::{Chunk, PlacementId};
-use types::Timestamp;
+use types::object::Placement;
 
 use super::cache::{CachedObject, Piece};
 use crate::error::BodyError;
@@ -22,7 +21,7 @@ const READ_AHEAD: usize = 2;
 /// One step of a stream: where some bytes are, and which of them are wanted.
 enum Fetch {
     Inline(Bytes),
-    Chunk { id: PlacementId, placed_at: Timestamp, index: u32, chunk: Chunk, wanted: Range<usize> },
+    Chunk { placement: Arc<Placement>, index: u32, wanted: Range<usize> },
 }
 
 pub(crate) fn stream(shared: Arc<Shared>, object: Arc<CachedObject>, range: Range<u64>) -> BodyStream {
@@ -33,10 +32,10 @@ pub(crate) fn stream(shared: Arc<Shared>, object: Arc<CachedObject>, range: Rang
 async fn run(shared: Arc<Shared>, fetch: Fetch) -> Result<Bytes, BodyError> {
     match fetch {
         Fetch::Inline(bytes) => Ok(bytes),
-        Fetch::Chunk { id, placed_at, index, chunk, wanted } => {
+        Fetch::Chunk { placement, index, wanted } => {
             let bytes = shared
                 .vault
-                .get_chunk(id, placed_at, index, &chunk)
+                .get_chunk(&placement, index)
                 .await
                 .map_err(|error| BodyError::Damaged(error.to_string()))?;
             Ok(bytes.slice(wanted))
@@ -57,10 +56,10 @@ fn plan(pieces: &[Piece], range: &Range<u64>) -> Vec<Fetch> {
             }
             Piece::Placed(placement) => {
                 let mut at = offset;
+                let placement = Arc::new(placement.clone());
                 for (index, chunk) in (0..).zip(&placement.chunks) {
                     if let Some(wanted) = within(at, chunk.len as usize, range) {
-                        let (id, placed_at) = (placement.id, placement.placed_at);
-                        fetches.push(Fetch::Chunk { id, placed_at, index, chunk: *chunk, wanted });
+                        fetches.push(Fetch::Chunk { placement: placement.clone(), index, wanted });
                     }
                     at += u64::from(chunk.len);
                 }

@@ -15,7 +15,7 @@ use dace::{Core, Output, Record, Submission, SubmitError};
 use types::state::StateRead;
 use types::{Command, CommandId, Now, SlotSet, Timestamp};
 
-use crate::write::apply::{self, ApplyError, Executed};
+use crate::write::apply;
 use overlay::Overlay;
 
 /// Everything that a cut closes: executed commands with timestamps in `(previous cut, cut]`, in

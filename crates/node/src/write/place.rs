@@ -133,15 +133,16 @@ impl Drop for BodyWriter {
         if self.finished || (self.chunks.is_empty() && self.flying.is_none()) {
             return;
         }
-        let (shared, id, placed_at) = (self.shared.clone(), self.id, self.placed_at);
+        let shared = self.shared.clone();
+        let (id, placed_at) = (self.id, self.placed_at);
+        let mut chunks = core::mem::take(&mut self.chunks);
         let flying = self.flying.take();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Some(flying) = flying {
-                    // Whether it arrived or not, it goes.
-                    let _ = flying.await;
+                    chunks.extend(flying.await);
                 }
-                if let Err(error) = shared.vault.delete(id, placed_at).await {
+                if let Err(error) = shared.vault.delete(&Placement { id, placed_at, chunks }).await {
                     tracing::debug!(%error, "an abandoned body was not removed; the collector will");
                 }
             });

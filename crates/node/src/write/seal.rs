@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catalog::digest::StateDigest;
 use ledger::block::{self, Cut};
-use ledger::tree::{Frontier, Hash};
+use ledger::tree::{Frontier, Hash, root_at};
 use minicbor::{Decode, Encode};
-use store::log::{LogError, LogFiles, LogItem};
+use store::log::{LogError, LogFiles, LogRow};
 use store::state::{State, StateBatch, StateError};
 use types::fact::Fact;
-use types::state::{ReadError, StateRead as _, Table, Write};
+use types::state::{ReadError, Table, Write};
 use types::{Epoch, GroupId, Timestamp};
 
 use crate::replica::Block;
@@ -256,7 +256,7 @@ impl<S: State + ?Sized> Sealer<S> {
             writes.push(Write { table: Table::Retry, key, value: None });
         }
         self.cut = block.cut;
-        self.state.apply(&StateBatch { writes: &writes, applied: &self.marker().to_bytes() })?;
+        self.state.apply(StateBatch { writes: writes.clone(), applied: self.marker().to_bytes() })?;
         self.stale_rows = 0..0;
         if !items.is_empty() {
             self.log.append(first, &items)?;
@@ -330,7 +330,7 @@ impl<S: State + ?Sized> Sealer<S> {
     }
 
     /// Forms the entries of the block and appends them to the tree.
-    fn entries(&mut self, block: &Block) -> Result<Vec<LogItem>, SealError> {
+    fn entries(&mut self, block: &Block) -> Result<Vec<LogRow>, SealError> {
         let facts: Vec<Fact> = block.executed.iter().flat_map(|executed| executed.facts.iter().cloned()).collect();
         let cut = Cut {
             previous: self.cut,
@@ -347,7 +347,7 @@ impl<S: State + ?Sized> Sealer<S> {
             .into_iter()
             .zip(formed.leaf_hashes)
             .zip(formed.sides)
-            .map(|((entry, leaf), side)| LogItem { entry, leaf, side: side.into() })
+            .map(|((entry, leaf), side)| LogRow { entry, leaf, side: side.into() })
             .collect())
     }
 
@@ -368,7 +368,8 @@ impl<S: State + ?Sized> Sealer<S> {
             self.log.append(files, &[item])?;
             files += 1;
         }
-        if size > 0 && self.log.root(size)? != self.frontier.root() {
+        let root = root_at(&crate::proofs::Files(&self.log), size).map_err(|_| SealError::Root { size })?;
+        if size > 0 && root != self.frontier.root() {
             return Err(SealError::Root { size });
         }
         Ok(())
@@ -392,7 +393,7 @@ fn row_key(index: u64) -> Bytes {
 }
 
 /// Entry, leaf hash, side record.
-fn row_value(item: &LogItem) -> Bytes {
+fn row_value(item: &LogRow) -> Bytes {
     let mut value = Vec::with_capacity(item.entry.len() + item.leaf.len() + item.side.len());
     value.extend_from_slice(&item.entry);
     value.extend_from_slice(&item.leaf);
@@ -400,8 +401,8 @@ fn row_value(item: &LogItem) -> Bytes {
     value.into()
 }
 
-fn row_item(value: &Bytes) -> Option<LogItem> {
+fn row_item(value: &Bytes) -> Option<LogRow> {
     let (entry, rest) = value.split_first_chunk::<128>()?;
     let (leaf, side) = rest.split_first_chunk::<32>()?;
-    Some(LogItem { entry: *entry, leaf: *leaf, side: Bytes::copy_from_slice(side) })
+    Some(LogRow { entry: *entry, leaf: *leaf, side: Bytes::copy_from_slice(side) })
 }

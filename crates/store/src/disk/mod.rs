@@ -12,6 +12,7 @@ mod real;
 
 pub use mem::MemDisk;
 pub use real::RealDisk;
+pub(crate) use real::free_len;
 
 /// Bytes that a disk writes in one piece, as far as this crate relies on it.
 pub const SECTOR_LEN: usize = 512;

@@ -15,6 +15,7 @@ use types::limits::SEGMENT_LEN;
 use types::{ClusterId, GroupId, Incarnation, ReplicaId};
 
 mod append;
+mod begin;
 mod error;
 mod fuzz;
 mod layout;
@@ -30,8 +31,12 @@ mod verify;
 mod window;
 mod writer;
 
+#[cfg(test)]
+mod vectors;
+
 
 pub use append::Journal;
+pub use begin::Beginning;
 pub use error::{AppendError, EraseError, OpenError, ReadError};
 pub use fuzz::fuzz_journal;
 pub use open::{OpenReport, Torn};

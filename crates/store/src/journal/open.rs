@@ -1,22 +1,21 @@
 //! Opening: walk everything, mend what a crash may leave, refuse the rest.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use types::GroupId;
 use types::sign::Signer;
 
 use super::append::{Current, Journal, open_segment, place_segment};
+use super::begin::Beginning;
 use super::error::OpenError;
 use super::layout::{Crc, ERASED};
 use super::scan::{Scan, scan};
-use super::segment::{Carried, SPARE, SegmentHeader, nonce};
+use super::segment::{SPARE, SegmentHeader, nonce};
 use super::shelf::{Segment, Shelf};
 use super::spare::{SPARE_URGENT, Spare, make};
 use super::window::Window;
-use super::{JournalOptions, segment::Stand};
+use super::JournalOptions;
 use crate::disk::{Disk, DiskFile, is_full};
 
 /// A flush that a crash cut short. It was never reported as done, and has been removed.
@@ -52,6 +51,16 @@ impl Journal {
         options: JournalOptions,
         signer: Arc<dyn Signer>,
     ) -> Result<(Self, OpenReport), OpenError> {
+        Self::open_or_begin(disk, options, signer, None)
+    }
+
+    /// Opens the journal in a folder, or makes one that begins so.
+    pub(super) fn open_or_begin(
+        disk: Arc<dyn Disk>,
+        options: JournalOptions,
+        signer: Arc<dyn Signer>,
+        beginning: Option<&Beginning>,
+    ) -> Result<(Self, OpenReport), OpenError> {
         if options.segment_len < 4096 || !options.segment_len.is_multiple_of(512) {
             return Err(OpenError::SegmentLen(options.segment_len));
         }
@@ -70,7 +79,12 @@ impl Journal {
                 disk.sync_dir().map_err(folder_error)?;
                 (resume(last)?, spare)
             }
-            None => (first_segment(disk.as_ref(), &options, signer.as_ref(), spare, &mut scan)?, Spare::Wanted),
+            None => {
+                if let Some(beginning) = beginning {
+                    (scan.stands, scan.carried) = beginning.place();
+                }
+                (first_segment(disk.as_ref(), &options, signer.as_ref(), spare, &mut scan)?, Spare::Wanted)
+            }
         };
         let journal = Self {
             disk,
@@ -149,8 +163,8 @@ fn first_segment(
         number: 1,
         len: options.segment_len,
         nonce: nonce(signer, options.cluster, options.replica, 1),
-        groups: BTreeMap::<GroupId, Stand>::new(),
-        carried: Carried::new(),
+        groups: scan.stands.clone(),
+        carried: scan.carried.clone(),
     };
     let bytes = header.encode();
     place_segment(disk, SPARE, &file, 1, &bytes).map_err(fail)?;

@@ -10,7 +10,7 @@ use super::error::OpenError;
 use super::layout::{ALIGN, Crc, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, SLOT_HEADER_LEN, round_up};
 use super::open::Torn;
 use super::segment::{
-    Carried, HeaderError, SPARE, SegmentHeader, Stand, VERSION, segment_name, segment_sequence,
+    Carried, HeaderError, SegmentHeader, Stand, VERSION, segment_name, segment_sequence,
 };
 use super::shelf::{Segment, mark};
 use super::window::Window;
@@ -40,7 +40,6 @@ pub(super) struct Scan {
     pub(super) last_frame: Option<(u64, usize)>,
     /// Erased bodies that a crash left half overwritten: segment index, offset and length of what to zero.
     pub(super) half_erased: Vec<(usize, u64, usize)>,
-    pub(super) has_spare: bool,
     pub(super) records: u64,
 }
 
@@ -67,7 +66,6 @@ pub(super) fn scan(
         torn: None,
         last_frame: None,
         half_erased: Vec::new(),
-        has_spare: names.iter().any(|name| name == SPARE),
         records: 0,
     };
     for sequence in &sequences {

@@ -1,0 +1,152 @@
+//! A node through its public door: writes, reads, receipts, restarts, refusals.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{bytes, config, create_bucket, delete, if_absent, put, put_if, read};
+use ledger::policy::Policy;
+use ledger::receipt::Receipt;
+use node::{Node, StartError};
+use tempfile::tempdir;
+use types::{Outcome, Refusal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_is_read_before_and_after_a_restart() {
+    let folder = tempdir().unwrap();
+    let sizes = [0, 1, 1000, 128 * 1024, 128 * 1024 + 1, 5 << 20];
+    let node = Node::start(config(&folder)).unwrap();
+    assert_eq!(create_bucket(&node, "photos").await, Outcome::Done);
+    for (seed, size) in (0..).zip(sizes) {
+        put(&node, "photos", &format!("key {size}"), &bytes(seed, size)).await;
+    }
+    put(&node, "photos", "gone", b"soon").await;
+    delete(&node, "photos", "gone").await;
+    for (seed, size) in (0..).zip(sizes) {
+        assert_eq!(read(&node, "photos", &format!("key {size}")).await.unwrap(), bytes(seed, size));
+    }
+    node.shutdown().await;
+    drop(node);
+    for _ in 0..3 {
+        let node = Node::start(config(&folder)).unwrap();
+        for (seed, size) in (0..).zip(sizes) {
+            assert_eq!(read(&node, "photos", &format!("key {size}")).await.unwrap(), bytes(seed, size));
+        }
+        assert_eq!(read(&node, "photos", "gone").await, None);
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_read_never_misses_an_answered_write() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    create_bucket(&node, "b").await;
+    for round in 0..200u64 {
+        put(&node, "b", "k", &round.to_be_bytes()).await;
+        for _ in 0..3 {
+            assert_eq!(read(&node, "b", "k").await.unwrap(), round.to_be_bytes());
+        }
+    }
+    let counters = node.status().counters;
+    assert!(counters.cache_hits >= 200, "{counters:?}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_creators_one_wins() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    create_bucket(&node, "b").await;
+    let mut tasks = Vec::new();
+    for seed in 0..32u64 {
+        let node = node.clone();
+        tasks.push(tokio::spawn(async move { put_if(&node, "b", "k", &seed.to_be_bytes(), if_absent()).await.outcome }));
+    }
+    let mut winners = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Outcome::Written(_) => winners += 1,
+            Outcome::Refused(Refusal::PreconditionFailed) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(winners, 1);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_verify_offline_and_a_changed_byte_does_not() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    let policy = Policy::from_bytes(node.policy().as_bytes()).unwrap();
+    create_bucket(&node, "b").await;
+    let written = put(&node, "b", "k", b"bytes").await;
+    let receipt = written.receipt.unwrap();
+    assert!((300..1400).contains(&receipt.len()), "{} bytes", receipt.len());
+    let verified = Receipt::from_bytes(&receipt).unwrap().verify(&policy).unwrap();
+    assert_eq!(verified.entry.order, written.order);
+    for at in 0..receipt.len() {
+        let mut changed = receipt.clone();
+        changed[at] ^= 1;
+        let holds = Receipt::from_bytes(&changed).is_ok_and(|receipt| receipt.verify(&policy).is_ok());
+        assert!(!holds, "byte {at}");
+    }
+    node.included(written.order).await;
+    let inclusion = node.inclusion(written.order).unwrap();
+    inclusion.proof.verify(&inclusion.entry, &policy).unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_goes_on_over_restarts() {
+    let folder = tempdir().unwrap();
+    let mut size = 0;
+    let mut orders = Vec::new();
+    for round in 0..4 {
+        let node = Node::start(config(&folder)).unwrap();
+        if round == 0 {
+            create_bucket(&node, "b").await;
+        }
+        for item in 0..10 {
+            orders.push(put(&node, "b", &format!("{round}/{item}"), &bytes(item, 100)).await.order);
+        }
+        let last = *orders.last().unwrap();
+        node.included(last).await;
+        assert!(node.status().ledger.size > size);
+        size = node.status().ledger.size;
+        let policy = Policy::from_bytes(node.policy().as_bytes()).unwrap();
+        for order in &orders {
+            let inclusion = node.inclusion(*order).unwrap();
+            inclusion.proof.verify(&inclusion.entry, &policy).unwrap();
+        }
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_cannot_be_served_are_refused_with_a_sentence() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    let second = Node::start(config(&folder)).err().unwrap();
+    assert!(matches!(second, StartError::InUse { .. }), "{second}");
+    node.shutdown().await;
+    drop(node);
+
+    let keys = config(&folder).keys;
+    let hidden = folder.path().join("hidden");
+    std::fs::rename(&keys, &hidden).unwrap();
+    let missing = Node::start(config(&folder)).err().unwrap();
+    assert!(matches!(missing, StartError::KeyMissing { .. }), "{missing}");
+    std::fs::rename(&hidden, &keys).unwrap();
+
+    let format = config(&folder).data.join("format");
+    std::fs::write(&format, "entangle-data-v9\n").unwrap();
+    let other = Node::start(config(&folder)).err().unwrap();
+    assert!(matches!(other, StartError::Format { .. }), "{other}");
+
+    let foreign = tempdir().unwrap();
+    std::fs::create_dir(foreign.path().join("data")).unwrap();
+    std::fs::write(foreign.path().join("data/diary.txt"), "dear").unwrap();
+    let refused = Node::start(config(&foreign)).err().unwrap();
+    assert!(matches!(refused, StartError::NotOurs { .. }), "{refused}");
+}
