@@ -12,7 +12,7 @@ build=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 unset CARGO_TARGET_DIR
 
 # What fuzzing found worth keeping stays outside the checkout, for the next run on this machine.
-corpus=${ENTANGLE_CORPUS_DIR:-$HOME/.cache/entangle-corpus}/$target
+corpus=${FUZZ_CORPUS_DIR:-$HOME/.cache/entangle-corpus}/$target
 mkdir -p "$corpus"
 
 RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none --target-dir "$build" "$target" "$corpus" -- \

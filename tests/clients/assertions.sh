@@ -1,9 +1,9 @@
 # What the scripts for the command line clients share: bodies, assertions that explain, a place to work. To be sourced.
 #
-# run.sh sets: ENTANGLE_ENDPOINT (with scheme), ENTANGLE_CA (a file, or empty), ENTANGLE_WORK (an empty folder), AWS_ACCESS_KEY_ID,
+# run.sh sets: S3_ENDPOINT (with scheme), S3_CA (a file, or empty), S3_WORK (an empty folder), AWS_ACCESS_KEY_ID,
 # AWS_SECRET_ACCESS_KEY, and PATH with the clients in front.
 set -euo pipefail
-cd "$ENTANGLE_WORK"
+cd "$S3_WORK"
 client=$(basename "$0" .sh)
 
 fail() {
@@ -61,5 +61,5 @@ same_folders() {
 }
 
 curl_checked() {
-    curl --silent --show-error --max-time 60 ${ENTANGLE_CA:+--cacert "$ENTANGLE_CA"} "$@"
+    curl --silent --show-error --max-time 60 ${S3_CA:+--cacert "$S3_CA"} "$@"
 }

@@ -2,9 +2,9 @@
 # The AWS CLI against a node.
 source "$(dirname "${BASH_SOURCE[0]}")/assertions.sh"
 
-export AWS_ENDPOINT_URL=$ENTANGLE_ENDPOINT AWS_DEFAULT_REGION=us-east-1 AWS_CONFIG_FILE=$PWD/config AWS_PAGER=
+export AWS_ENDPOINT_URL=$S3_ENDPOINT AWS_DEFAULT_REGION=us-east-1 AWS_CONFIG_FILE=$PWD/config AWS_PAGER=
 export AWS_SHARED_CREDENTIALS_FILE=/dev/null
-if [[ -n "$ENTANGLE_CA" ]]; then export AWS_CA_BUNDLE=$ENTANGLE_CA; fi
+if [[ -n "$S3_CA" ]]; then export AWS_CA_BUNDLE=$S3_CA; fi
 printf '[default]\ns3 =\n    addressing_style = path\n    max_concurrent_requests = 8\n' >config
 api() { aws s3api "$@"; }
 bucket=aws-cli

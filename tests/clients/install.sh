@@ -4,7 +4,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-venv=${ENTANGLE_CLIENTS_DIR:-$HOME/.cache/entangle-clients}
+venv=${CLIENTS_DIR:-$HOME/.cache/entangle-clients}
 
 # The stamp is what was installed: the same requirements and the same Python need no second installation.
 wanted="$(python3 --version) $(sha256sum "$here/requirements.txt" | cut -d' ' -f1)"

@@ -9,13 +9,13 @@ provider = Other
 access_key_id = $AWS_ACCESS_KEY_ID
 secret_access_key = $AWS_SECRET_ACCESS_KEY
 region = us-east-1
-endpoint = $ENTANGLE_ENDPOINT
+endpoint = $S3_ENDPOINT
 force_path_style = true
 chunk_size = 8Mi
 upload_cutoff = 16Mi
 END
 options=(--config config --retries 1 --low-level-retries 2 --transfers 8 --checkers 8)
-if [[ -n "$ENTANGLE_CA" ]]; then options+=(--ca-cert "$ENTANGLE_CA"); fi
+if [[ -n "$S3_CA" ]]; then options+=(--ca-cert "$S3_CA"); fi
 rc() { rclone "${options[@]}" "$@"; }
 bucket=rclone
 

@@ -2,15 +2,15 @@
 # Runs real S3 clients against a real node, over HTTP and over HTTPS. First: tests/clients/install.sh, and a built binary.
 #
 #   run.sh [CLIENT...]            boto3, aws-cli, s3cmd, rclone; all of them without arguments
-#   ENTANGLE_BINARY               the binary; default: target/release/entangle
-#   ENTANGLE_SCHEMES              default: "http https"
-#   ENTANGLE_OTHER_SERVER=URL     runs the clients against another S3 server instead (credentials from AWS_*): tests the tests
+#   NODE_BINARY               the binary; default: target/release/entangle
+#   CLIENT_SCHEMES              default: "http https"
+#   OTHER_SERVER=URL     runs the clients against another S3 server instead (credentials from AWS_*): tests the tests
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
-binary=${ENTANGLE_BINARY:-$target/release/entangle}
-venv=${ENTANGLE_CLIENTS_DIR:-$HOME/.cache/entangle-clients}
+binary=${NODE_BINARY:-$target/release/entangle}
+venv=${CLIENTS_DIR:-$HOME/.cache/entangle-clients}
 export PATH="$venv/bin:$PATH"
 clients=("$@")
 if ((!$#)); then clients=(boto3 aws-cli s3cmd rclone); fi
@@ -55,10 +55,10 @@ make_certificates() {
 start_node() {
     local scheme=$1 s3_port admin_port options=()
     read -r s3_port admin_port < <(free_ports)
-    export ENTANGLE_CA=
+    export S3_CA=
     if [[ $scheme == https ]]; then
         make_certificates
-        export ENTANGLE_CA=$work/tls/ca.pem
+        export S3_CA=$work/tls/ca.pem
         options+=(--s3-tls-cert "$work/tls/node.pem" --s3-tls-key "$work/tls/node.key")
     fi
     log=$work/$scheme.log
@@ -68,7 +68,7 @@ start_node() {
     node=$!
     for _ in $(seq 300); do
         if curl --silent --fail --output /dev/null --max-time 2 "http://127.0.0.1:$admin_port/readyz"; then
-            export ENTANGLE_ENDPOINT=$scheme://127.0.0.1:$s3_port
+            export S3_ENDPOINT=$scheme://127.0.0.1:$s3_port
             return
         fi
         kill -0 "$node" 2>/dev/null || break
@@ -82,8 +82,8 @@ start_node() {
 failed=()
 run_client() {
     local client=$1 scheme=$2 started=$SECONDS
-    export ENTANGLE_WORK=$work/$scheme-$client
-    mkdir -p "$ENTANGLE_WORK"
+    export S3_WORK=$work/$scheme-$client
+    mkdir -p "$S3_WORK"
     echo "-- $client over $scheme"
     if [[ $client == boto3 ]]; then
         python -B "$here/python/main.py" </dev/null || failed+=("$client over $scheme")
@@ -91,15 +91,15 @@ run_client() {
         bash "$here/$client.sh" </dev/null || failed+=("$client over $scheme")
     fi
     echo "   $((SECONDS - started)) s"
-    rm -rf "$ENTANGLE_WORK"
+    rm -rf "$S3_WORK"
 }
 
-if [[ -n "${ENTANGLE_OTHER_SERVER:-}" ]]; then
-    export ENTANGLE_ENDPOINT=$ENTANGLE_OTHER_SERVER ENTANGLE_CA=
+if [[ -n "${OTHER_SERVER:-}" ]]; then
+    export S3_ENDPOINT=$OTHER_SERVER S3_CA=
     for client in "${clients[@]}"; do run_client "$client" other; done
 else
     export AWS_ACCESS_KEY_ID=CLIENTTESTKEY AWS_SECRET_ACCESS_KEY=client-test-secret-0123456789
-    for scheme in ${ENTANGLE_SCHEMES:-http https}; do
+    for scheme in ${CLIENT_SCHEMES:-http https}; do
         start_node "$scheme"
         for client in "${clients[@]}"; do run_client "$client" "$scheme"; done
         kill -0 "$node" 2>/dev/null || { echo "the node died:" >&2; tail -n 30 "$log" >&2; failed+=("node"); }

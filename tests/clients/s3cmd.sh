@@ -2,7 +2,7 @@
 # s3cmd against a node.
 source "$(dirname "${BASH_SOURCE[0]}")/assertions.sh"
 
-host=${ENTANGLE_ENDPOINT#*://}
+host=${S3_ENDPOINT#*://}
 cat >config <<END
 [default]
 access_key = $AWS_ACCESS_KEY_ID
@@ -10,8 +10,8 @@ secret_key = $AWS_SECRET_ACCESS_KEY
 host_base = $host
 host_bucket = $host
 bucket_location = us-east-1
-use_https = $([[ $ENTANGLE_ENDPOINT == https:* ]] && echo True || echo False)
-ca_certs_file = $ENTANGLE_CA
+use_https = $([[ $S3_ENDPOINT == https:* ]] && echo True || echo False)
+ca_certs_file = $S3_CA
 signature_v2 = False
 multipart_chunk_size_mb = 15
 progress_meter = False

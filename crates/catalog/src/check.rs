@@ -106,6 +106,11 @@ fn access_key(id: &str) -> Checked {
     ensure((1..=ACCESS_KEY_LEN_MAX).contains(&id.len()) && plain, "an access key id has 1 to 128 visible characters")
 }
 
+/// Whether an access key could have this id at all.
+pub(crate) fn is_access_key(id: &str) -> bool {
+    access_key(id).is_ok()
+}
+
 fn part_number(number: u16) -> Checked {
     ensure((1..=PARTS_MAX).contains(&number), "a part number is between 1 and 10000")
 }

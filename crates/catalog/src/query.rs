@@ -52,7 +52,7 @@ pub fn buckets(state: &dyn StateRead) -> Result<Vec<(String, BucketRow)>, ReadEr
 
 /// An access key.
 pub fn access_key(state: &dyn StateRead, id: &str) -> Result<Option<AccessKeyRow>, ReadError> {
-    row(state, &key::access_key(id))
+    if check::is_access_key(id) { row(state, &key::access_key(id)) } else { Ok(None) }
 }
 
 /// All access keys by id, in byte order. There are at most [`types::limits::ACCESS_KEYS_MAX`].

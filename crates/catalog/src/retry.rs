@@ -6,10 +6,11 @@
 
 use minicbor::{Decode, Encode};
 use types::command::{Command, Op, RequestToken};
-use types::limits::{RETRY_WINDOW_ITEMS, RETRY_WINDOW_NS};
+use types::limits::{RETRY_WINDOW_ITEMS, RETRY_WINDOW_LEN_MAX, RETRY_WINDOW_NS};
 use types::state::{ReadError, StateRead, Table};
 use types::{OrderKey, Outcome, Refusal, Timestamp};
 
+use crate::check;
 use crate::draft::Draft;
 use crate::rows::{Row, key};
 
@@ -82,9 +83,14 @@ pub(crate) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Reads the window; `None` for a command without a token.
+    /// Reads the window; `None` for a command without a token, or whose first key is none (that item is refused).
     pub(crate) fn open(draft: &Draft<'_>, command: &'a Command, now: Timestamp) -> Result<Option<Self>, ReadError> {
         let Some(token) = &command.request else { return Ok(None) };
+        if let Op::DeleteObjects(delete) = &command.op
+            && delete.items.first().is_none_or(|item| check::key(&item.key).is_err())
+        {
+            return Ok(None);
+        }
         let (operation, place) = address(&command.op);
         let mut items = read(draft, &place)?.items;
         items.retain(|item| item.visible(now));
@@ -117,7 +123,13 @@ impl<'a> Window<'a> {
         });
         let excess = self.items.len().saturating_sub(RETRY_WINDOW_ITEMS);
         self.items.drain(..excess);
-        draft.put(Table::Retry, self.place, WindowRow { items: self.items }.to_value());
+        let mut row = WindowRow { items: self.items };
+        let mut value = row.to_value();
+        while value.len() > RETRY_WINDOW_LEN_MAX && row.items.len() > 1 {
+            row.items.remove(0);
+            value = row.to_value();
+        }
+        draft.put(Table::Retry, self.place, value);
     }
 }
 

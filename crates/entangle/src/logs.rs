@@ -24,6 +24,12 @@ pub(crate) fn start(filter: &Sourced, format: Format) -> Result<(), Failure> {
         let (origin, text) = (&filter.origin, &filter.text);
         Failure::usage(format!("{origin}: {text:?} is no log filter ({error}); write it as info or info,gateway=debug"))
     })?;
+    // s3s logs every refused request as an error, and signatures at debug; the gateway logs what matters of them.
+    let quiet = if filter.text.contains("s3s") { None } else { "s3s=off".parse().ok() };
+    let parsed = match quiet {
+        Some(directive) => parsed.add_directive(directive),
+        None => parsed,
+    };
     let terminal = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
     let human = match format {

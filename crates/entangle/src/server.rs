@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use client::Credentials;
-use gateway::{Gateway, GatewayConfig, TlsConfig};
+use gateway::{BindError, Gateway, GatewayConfig, TlsConfig};
 use node::{Node, NodeConfig, Secret, StartError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -28,7 +28,7 @@ pub(crate) struct Server {
     /// Where health, metrics and status are.
     pub(crate) admin: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<anyhow::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 /// The first access key, and how it came about.
@@ -70,7 +70,8 @@ impl Server {
     }
 
     async fn open(settings: &Settings, given: Option<Credentials>, node: &Node) -> anyhow::Result<(Self, RootKey)> {
-        let gateway = Gateway::bind(gateway_config(settings), node.clone()).await?;
+        let bound = Gateway::bind(gateway_config(settings), node.clone()).await;
+        let gateway = bound.map_err(|error| not_bound(&error, settings))?;
         let root_key = ensure_root_key(node, settings, given).await?;
         write_policy(&settings.keys, &node.policy())?;
         let (s3, admin) = (gateway.s3_address(), gateway.admin_address());
@@ -81,8 +82,7 @@ impl Server {
                     // A dropped sender means the same: stop.
                     let _ = stopped.await;
                 })
-                .await
-                .map_err(anyhow::Error::from)
+                .await;
         });
         Ok((Self { node: node.clone(), s3, admin, stop, serving }, root_key))
     }
@@ -97,8 +97,7 @@ impl Server {
         tokio::select! {
             reason = self.node.failed() => reason,
             ended = &mut self.serving => match ended {
-                Ok(Ok(())) => "the gateway ended".to_owned(),
-                Ok(Err(error)) => format!("the gateway ended: {error:#}"),
+                Ok(()) => "the gateway ended".to_owned(),
                 Err(_) => "the gateway panicked".to_owned(),
             },
         }
@@ -109,9 +108,9 @@ impl Server {
         let Self { node, stop, serving, .. } = self;
         // Nobody listens if the gateway ended by itself.
         let _ = stop.send(());
-        let drained = if serving.is_finished() { Ok(()) } else { serving.await.context("the gateway panicked")? };
+        let drained = if serving.is_finished() { Ok(()) } else { serving.await };
         node.shutdown().await;
-        drained
+        drained.context("the gateway panicked while it drained")
     }
 }
 
@@ -157,6 +156,19 @@ fn refused(error: &StartError, settings: &Settings) -> Failure {
         _ => String::new(),
     };
     Failure::failed(format!("{error}{advice}"))
+}
+
+/// The gateway knows addresses; the user knows flags.
+fn not_bound(error: &BindError, settings: &Settings) -> Failure {
+    let flag = |address: &SocketAddr| if *address == settings.s3 { "--s3" } else { "--admin" };
+    match error {
+        BindError::InUse { address } => Failure::failed(format!(
+            "{address} is in use by another process; stop that one, or choose another address with {}",
+            flag(address)
+        )),
+        BindError::Address { address, .. } => Failure::failed(format!("{error} (with {})", flag(address))),
+        BindError::Tls { .. } | BindError::Domain(_) => Failure::failed(error.to_string()),
+    }
 }
 
 async fn ensure_root_key(node: &Node, settings: &Settings, given: Option<Credentials>) -> anyhow::Result<RootKey> {

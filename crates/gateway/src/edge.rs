@@ -11,10 +11,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use s3s::service::S3Service;
 use s3s::{Body, S3Error, S3Result, s3_error};
+use tokio::time::timeout;
 
-use crate::body::{Document, Expected};
+use crate::body::{BodyFault, Document, Expected};
 use crate::context::{RequestContext, RequestIds};
-use crate::limits::{REFUSED_BODY_LEN_MAX, REFUSED_BODY_TIMEOUT};
+use crate::limits::{REFUSED_BODY_IDLE_TIMEOUT, REFUSED_BODY_LEN_MAX, REFUSED_BODY_TIMEOUT};
 use crate::metrics::Metrics;
 use crate::preflight::Preflight;
 use crate::response::{self, CountedBody};
@@ -106,14 +107,15 @@ fn settle(
     if version > Version::HTTP_11 {
         return;
     }
-    if context.preflight.expects_continue && context.body_len() == 0 {
+    let waits = context.preflight.expects_continue && context.body_len() == 0;
+    if waits || context.fault() == Some(BodyFault::Stalled) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return;
     }
     tokio::spawn(async move {
         let drained = async {
             let mut len = 0;
-            while let Some(Ok(frame)) = unread.frame().await {
+            while let Ok(Some(Ok(frame))) = timeout(REFUSED_BODY_IDLE_TIMEOUT, unread.frame()).await {
                 len += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if len > REFUSED_BODY_LEN_MAX {
                     break;
@@ -121,7 +123,7 @@ fn settle(
             }
         };
         // Whatever it came to, dropping the body closes a connection that is not at its end.
-        let _ = tokio::time::timeout(REFUSED_BODY_TIMEOUT, drained).await;
+        let _ = timeout(REFUSED_BODY_TIMEOUT, drained).await;
     });
 }
 

@@ -20,6 +20,8 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub const REFUSED_BODY_LEN_MAX: u64 = 16 * 1024 * 1024;
 /// Time that is spent on reading and dropping a refused body.
 pub const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time without a byte after which the rest of a refused body is not waited for.
+pub const REFUSED_BODY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Bytes of an XML or JSON request body.
 pub const DOCUMENT_LEN_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of a body that are hashed at a time on a blocking thread while the next ones come in.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use common::Stored;
 use ledger::tree::{
@@ -21,7 +21,7 @@ fn leaves(count: usize) -> Vec<Hash> {
 /// length, so that exhaustive tests end.
 struct Definition {
     leaves: Vec<Hash>,
-    roots: HashMap<(usize, usize), Hash>,
+    roots: BTreeMap<(usize, usize), Hash>,
 }
 
 impl Definition {
@@ -78,7 +78,7 @@ impl Definition {
 fn every_tree_to_300_leaves() {
     let all = leaves(SIZE_MAX);
     let (stored, _) = Stored::of(&all);
-    let mut definition = Definition { leaves: all.clone(), roots: HashMap::new() };
+    let mut definition = Definition { leaves: all.clone(), roots: BTreeMap::new() };
     let mut frontier = Frontier::new();
     for size in 0..=SIZE_MAX {
         let tree = &all[..size];

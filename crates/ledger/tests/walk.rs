@@ -119,7 +119,7 @@ fn spoiled_logs_are_found_at_their_index() {
     assert!(matches!(spoil(&|bad| drop(bad.remove(0))), (0, K::Genesis)));
     assert!(matches!(spoil(&|bad| drop(bad.remove(6))), (7, K::Block)));
     assert!(matches!(spoil(&|bad| drop(bad.remove(4))), (7, K::Block)));
-    assert!(matches!(spoil(&|bad| drop(bad.drain(5..9))), (12, K::Short(17))));
+    assert!(matches!(spoil(&|bad| drop(bad.drain(5..9))), (13, K::Short(17))));
     assert!(matches!(spoil(&|bad| drop(bad.pop())), (16, K::Short(17))));
     assert!(matches!(spoil(&|bad| bad.insert(3, bad[2].clone())), (3, K::Order)));
     assert!(matches!(spoil(&|bad| bad[2].side = bad[3].side.clone()), (2, K::Open(_))));

@@ -49,8 +49,8 @@ impl DataFolder {
     /// Begins a folder that is to be filled before anything may start on it: it has no `format` until
     /// [`DataFolder::finish`]. `None` when there is something in it already.
     pub(crate) fn begin(root: &Path) -> Result<Option<Self>, StartError> {
-        match fs::read_dir(root) {
-            Ok(mut entries) if entries.next().is_some() => return Ok(None),
+        match fs::read_dir(root).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return Ok(None),
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(root, error)),
             _ => fs::create_dir_all(root).map_err(|source| io(root, source))?,
         }

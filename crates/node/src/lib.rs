@@ -5,6 +5,7 @@
 //! step), [`Node::object`] and [`Node::read`] read (`read/`). [`replica::Replica`] and [`replica::Sealer`] are
 //! the same without threads and IO, for the simulator.
 
+pub mod backup;
 pub mod clock;
 mod collect;
 pub mod config;
@@ -16,12 +17,14 @@ mod housekeeping;
 pub mod keys;
 pub mod metrics;
 mod node;
+pub mod progress;
 mod proofs;
 mod read;
 pub mod replica;
 mod space;
 mod start;
 mod status;
+pub mod verify;
 mod write;
 
 pub use config::{NodeConfig, keys_beside};

@@ -40,11 +40,11 @@ async fn what_was_put_is_read_before_and_after_a_restart() {
 async fn a_cached_read_never_misses_an_answered_write() {
     let folder = tempdir().unwrap();
     let node = Node::start(config(&folder)).unwrap();
-    create_bucket(&node, "b").await;
+    create_bucket(&node, "bucket").await;
     for round in 0..200u64 {
-        put(&node, "b", "k", &round.to_be_bytes()).await;
+        put(&node, "bucket", "k", &round.to_be_bytes()).await;
         for _ in 0..3 {
-            assert_eq!(read(&node, "b", "k").await.unwrap(), round.to_be_bytes());
+            assert_eq!(read(&node, "bucket", "k").await.unwrap(), round.to_be_bytes());
         }
     }
     let counters = node.status().counters;
@@ -56,11 +56,11 @@ async fn a_cached_read_never_misses_an_answered_write() {
 async fn of_many_creators_one_wins() {
     let folder = tempdir().unwrap();
     let node = Node::start(config(&folder)).unwrap();
-    create_bucket(&node, "b").await;
+    create_bucket(&node, "bucket").await;
     let mut tasks = Vec::new();
     for seed in 0..32u64 {
         let node = node.clone();
-        tasks.push(tokio::spawn(async move { put_if(&node, "b", "k", &seed.to_be_bytes(), if_absent()).await.outcome }));
+        tasks.push(tokio::spawn(async move { put_if(&node, "bucket", "k", &seed.to_be_bytes(), if_absent()).await.outcome }));
     }
     let mut winners = 0;
     for task in tasks {
@@ -79,8 +79,8 @@ async fn receipts_verify_offline_and_a_changed_byte_does_not() {
     let folder = tempdir().unwrap();
     let node = Node::start(config(&folder)).unwrap();
     let policy = Policy::from_bytes(node.policy().as_bytes()).unwrap();
-    create_bucket(&node, "b").await;
-    let written = put(&node, "b", "k", b"bytes").await;
+    create_bucket(&node, "bucket").await;
+    let written = put(&node, "bucket", "k", b"bytes").await;
     let receipt = written.receipt.unwrap();
     assert!((300..1400).contains(&receipt.len()), "{} bytes", receipt.len());
     let verified = Receipt::from_bytes(&receipt).unwrap().verify(&policy).unwrap();
@@ -105,10 +105,10 @@ async fn the_log_goes_on_over_restarts() {
     for round in 0..4 {
         let node = Node::start(config(&folder)).unwrap();
         if round == 0 {
-            create_bucket(&node, "b").await;
+            create_bucket(&node, "bucket").await;
         }
         for item in 0..10 {
-            orders.push(put(&node, "b", &format!("{round}/{item}"), &bytes(item, 100)).await.order);
+            orders.push(put(&node, "bucket", &format!("{round}/{item}"), &bytes(item, 100)).await.order);
         }
         let last = *orders.last().unwrap();
         node.included(last).await;

@@ -86,9 +86,12 @@ fn choose(dice: &mut Dice, model: &Model) -> Attempt {
         1 if next > 1 => Attempt::Erase { group, position: 1 + dice.roll(next - 1) },
         _ => {
             let count = 1 + dice.roll(4);
-            let said = (next..next + count).map(|at| record(at, dice.roll(3) as usize * dice.roll(400) as usize, at));
+            let mut said = Vec::new();
+            for at in next..next + count {
+                said.push(record(at, (dice.roll(3) * dice.roll(400)) as usize, at));
+            }
             let head = (dice.roll(4) == 0).then(|| Bytes::from(format!("head {}", dice.roll(1000))));
-            Attempt::Append { group, said: said.collect(), head }
+            Attempt::Append { group, said, head }
         }
     }
 }

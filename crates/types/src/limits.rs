@@ -52,6 +52,8 @@ pub const LIST_VISITS_MAX: usize = 100_000;
 
 /// Outcomes kept per key for retries (`s3.md`).
 pub const RETRY_WINDOW_ITEMS: usize = 16;
+/// Bytes of a key's retry window: where large outcomes (of multi-deletes) exceed it, fewer are kept.
+pub const RETRY_WINDOW_LEN_MAX: usize = 256 * 1024;
 /// How long an outcome is kept for retries, in ns of consensus time: 15 minutes.
 pub const RETRY_WINDOW_NS: u64 = 15 * 60 * 1_000_000_000;
 /// Bytes of a request id that a client may choose.

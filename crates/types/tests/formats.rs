@@ -154,7 +154,7 @@ fn malformed_proposals_are_refused() {
     let malformed: [&[u8]; 7] = [
         b"",
         b"\x00",
-        b"\x00\x00payload",         // no slot
+        b"\x00\x00payload",          // no slot
         b"\x00\x02\x00\x01",         // cut short
         b"\x00\x02\x00\x01\x00\x01", // double
         b"\x00\x02\x00\x02\x00\x01", // falling

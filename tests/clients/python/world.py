@@ -12,10 +12,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-ENDPOINT = os.environ["ENTANGLE_ENDPOINT"]
-CA = os.environ.get("ENTANGLE_CA") or None
+ENDPOINT = os.environ["S3_ENDPOINT"]
+CA = os.environ.get("S3_CA") or None
 # Checks of what only Entangle does are left out where another server is behind the endpoint.
-IS_ENTANGLE = os.environ.get("ENTANGLE_OTHER_SERVER") is None
+IS_ENTANGLE = os.environ.get("OTHER_SERVER") is None
 MIB = 1024 * 1024
 
 

@@ -110,7 +110,12 @@ impl Node {
     fn spawn(&mut self) -> anyhow::Result<()> {
         (self.s3_port, self.admin_port) = free_ports()?;
         let log = File::options().create(true).append(true).open(self.folder.join("node.log")).context("node.log")?;
-        let child = Command::new(&self.binary)
+        let mut command = Command::new(&self.binary);
+        // What is set for other nodes is not meant for this one.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ENTANGLE_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .arg("serve")
             .arg("--data")
             .arg(self.data())

@@ -8,8 +8,10 @@ use types::state::{ReadError, StateRead, Table};
 
 use crate::rows::key::successor;
 
-/// Rows fetched at once. Skipping past a common prefix costs at most this many rows in vain.
-const BATCH: usize = 64;
+/// Rows fetched at once, at most.
+const BATCH_MAX: usize = 64;
+/// Rows fetched after skipping ahead: who skips past one common prefix will often skip past the next.
+const BATCH_AFTER_SEEK: usize = 4;
 
 /// A place among the catalog rows under one prefix.
 pub(super) struct Cursor<'a> {
@@ -18,6 +20,8 @@ pub(super) struct Cursor<'a> {
     next: Option<Vec<u8>>,
     end: Vec<u8>,
     batch: VecDeque<(Bytes, Bytes)>,
+    /// Rows to fetch next; doubles up to [`BATCH_MAX`].
+    batch_len: usize,
     /// Rows fetched so far.
     visits: usize,
 }
@@ -25,7 +29,14 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Starts at the first row under `prefix`.
     pub(super) fn new(state: &'a dyn StateRead, prefix: &[u8]) -> Self {
-        Self { state, next: Some(prefix.to_vec()), end: successor(prefix), batch: VecDeque::new(), visits: 0 }
+        Self {
+            state,
+            next: Some(prefix.to_vec()),
+            end: successor(prefix),
+            batch: VecDeque::new(),
+            batch_len: BATCH_MAX,
+            visits: 0,
+        }
     }
 
     /// How many rows were fetched so far.
@@ -55,6 +66,7 @@ impl<'a> Cursor<'a> {
             && next.as_slice() < to
         {
             *next = to.to_vec();
+            self.batch_len = BATCH_AFTER_SEEK;
         }
     }
 
@@ -66,13 +78,14 @@ impl<'a> Cursor<'a> {
         if start >= self.end {
             return Ok(());
         }
-        let batch = &mut self.batch;
+        let (batch, wanted) = (&mut self.batch, self.batch_len);
         self.state.scan(Table::Catalog, &start, &self.end, &mut |place, value| {
             batch.push_back((Bytes::copy_from_slice(place), Bytes::copy_from_slice(value)));
-            if batch.len() < BATCH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if batch.len() < wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         self.visits += self.batch.len();
-        if self.batch.len() == BATCH
+        self.batch_len = (wanted * 2).min(BATCH_MAX);
+        if self.batch.len() == wanted
             && let Some((last, _)) = self.batch.back()
         {
             let mut next = last.to_vec();

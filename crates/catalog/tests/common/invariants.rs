@@ -53,6 +53,10 @@ pub fn check(state: &MemoryState) {
     .unwrap();
     assert_eq!(kept, references, "references and placed bodies differ");
     check_bodies(state, &bodies);
+    for (table, rows) in &state.rows {
+        // Stores bound their keys: names are checked before they become part of one.
+        assert!(rows.keys().all(|key| key.len() < 2304), "{table:?} has an over-long key");
+    }
     check_digest(state);
 }
 

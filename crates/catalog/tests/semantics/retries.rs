@@ -122,6 +122,36 @@ fn a_multi_delete_is_replayed_as_a_whole() {
 }
 
 #[test]
+fn a_window_of_large_outcomes_keeps_fewer() {
+    use types::limits::{DELETE_ITEMS_MAX, RETRY_WINDOW_LEN_MAX};
+    let mut world = World::versioned();
+    for n in 0..8 {
+        let items = (0..DELETE_ITEMS_MAX).map(|_| item("key", None)).collect();
+        world.now = world.now.plus_ns(1_000_000_000);
+        world.counter += 1;
+        let command = types::Command {
+            salt: [0; 32],
+            principal: "alice".to_owned(),
+            request: token(&n.to_string(), 1),
+            op: delete_all("bucket", items),
+        };
+        let id = crate::common::command_id(world.counter);
+        let done = catalog::execute(&world.state, world.now, id, &command).unwrap();
+        world.state.apply(&done.writes.into_iter().filter(|write| write.table == Table::Retry).collect::<Vec<_>>());
+    }
+    let value = world.state.rows[&Table::Retry].values().next().unwrap();
+    assert!(value.len() <= RETRY_WINDOW_LEN_MAX && value.len() > RETRY_WINDOW_LEN_MAX / 2, "{} bytes", value.len());
+}
+
+#[test]
+fn a_key_that_is_none_has_no_window() {
+    let mut world = World::new();
+    let items = vec![item(&"k".repeat(5000), None), item("b", None)];
+    world.call(delete_all("bucket", items), token("call", 1));
+    assert_eq!(world.state.count(Table::Retry), 0);
+}
+
+#[test]
 fn commands_on_what_is_shared_have_a_window_of_their_own() {
     let mut world = World::empty();
     assert_eq!(world.call(create_bucket("bucket"), token("call", 1)), Outcome::Done);

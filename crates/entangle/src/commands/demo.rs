@@ -15,7 +15,6 @@ use super::receipt::check;
 use crate::cli::DemoArgs;
 use crate::console::{Console, Report, bytes, count, counted};
 use crate::exit::{Exit, Failure};
-use crate::progress::Progress;
 use crate::server::Server;
 use crate::settings::{Environment, Layer, Origin, Settings, Sourced};
 use crate::signals::Shutdown;
@@ -53,7 +52,6 @@ pub(super) async fn run(args: &DemoArgs, console: Console) -> anyhow::Result<Rep
     }
     server.stop().await?;
     told?;
-    verify_folder(&mut story, &settings, console).await?;
     folder.close()?;
     Ok(story.end())
 }
@@ -150,15 +148,6 @@ fn place(verified: &Verified) -> String {
         Level::Included { index, size, .. } => format!("entry {} of {}", count(*index), count(*size)),
         Level::Commit { .. } => "committed".to_owned(),
     }
-}
-
-async fn verify_folder(story: &mut Story, settings: &Settings, console: Console) -> anyhow::Result<()> {
-    let report = super::folder::verify(&settings.data, &settings.keys, Progress::new(&console)).await?;
-    if !report.findings.is_empty() {
-        return Err(failed(format!("the stopped data folder does not verify: {}", report.findings[0].what)));
-    }
-    story.step("data folder", "stopped, and every byte of it verified".to_owned());
-    Ok(())
 }
 
 async fn stay(story: &Story, endpoint: &str, credentials: &Credentials, mut shutdown: Shutdown) {

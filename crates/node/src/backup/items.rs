@@ -101,8 +101,8 @@ impl Counts {
 }
 
 /// What the node signs.
-pub(super) fn signed_message(cluster: ClusterId, check: &[u8; 32], counts: Counts) -> Vec<u8> {
-    [SIGNED_DOMAIN, &cluster.0, check, &counts.to_bytes()].concat()
+pub(super) fn signed_message(cluster: ClusterId, check: &[u8; 32], counts: &[u8; Counts::LEN]) -> Vec<u8> {
+    [SIGNED_DOMAIN, &cluster.0, check, counts].concat()
 }
 
 /// The payload of the end block.

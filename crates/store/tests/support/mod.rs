@@ -1,5 +1,5 @@
 //! What the tests of the journal share: a signer, records, and a dump of all that a journal says.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 

@@ -1,0 +1,11 @@
+//! The built binary, as its users meet it: one test program, so that it links once.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+mod demo;
+mod evidence;
+mod folders;
+mod keys;
+mod refusals;
+mod serving;
