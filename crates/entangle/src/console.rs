@@ -127,6 +127,26 @@ pub(crate) fn columns(style: Style, rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("  {}  {value}\n", style.dim(&format!("{name:<width$}")))).collect()
 }
 
+/// Breaks a text between words where a line would become longer than `width`; further lines are indented.
+pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut column = indent.len();
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        if column > indent.len() && column + 1 + len > width {
+            out.push('\n');
+            out.push_str(indent);
+            column = indent.len();
+        } else if !out.is_empty() {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += len;
+    }
+    out
+}
+
 /// `1536` as `1.5 KiB`.
 pub(crate) fn bytes(len: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -174,6 +194,12 @@ mod tests {
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");
         assert_eq!([count(0), count(999), count(1000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(counted(1, "entry", "entries"), "1 entry");
+    }
+
+    #[test]
+    fn long_sentences_are_broken_between_words() {
+        assert_eq!(wrap("one two three four", 10, "  "), "one two\n  three\n  four");
+        assert_eq!(wrap("averyveryverylongword x", 10, "  "), "averyveryverylongword\n  x");
     }
 
     #[test]

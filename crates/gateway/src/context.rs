@@ -37,7 +37,8 @@ impl RequestIds {
     pub(crate) fn draw(&self) -> RequestId {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         // SplitMix64's finaliser: a bijection on 64 bits.
-        let mut word = self.seed.wrapping_add(self.next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut word =
+            self.seed.wrapping_add(self.next.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^= word >> 31;
@@ -78,7 +79,11 @@ impl RequestContext {
     /// The context of a request that s3s passed on. `None` cannot happen to a request that came in through
     /// the edge; it answers as an internal error.
     pub(crate) fn of<T>(request: &S3Request<T>) -> S3Result<Arc<Self>> {
-        request.extensions.get::<Arc<Self>>().cloned().ok_or_else(|| s3_error!(InternalError, "request without context"))
+        request
+            .extensions
+            .get::<Arc<Self>>()
+            .cloned()
+            .ok_or_else(|| s3_error!(InternalError, "request without context"))
     }
 
     /// Names the operation, for metrics and traces.

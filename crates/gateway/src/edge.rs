@@ -98,12 +98,7 @@ fn document(
 
 /// A body that was not read to its end. A client that sends all of it before it reads would never see an
 /// answer followed by a reset, so it is read on for a while; one that waits for `100 Continue` sends none.
-fn settle(
-    mut unread: Incoming,
-    context: &RequestContext,
-    version: Version,
-    response: &mut Response<Body>,
-) {
+fn settle(mut unread: Incoming, context: &RequestContext, version: Version, response: &mut Response<Body>) {
     if version > Version::HTTP_11 {
         return;
     }

@@ -63,9 +63,11 @@ pub(crate) fn refusal(refusal: &Refusal) -> S3Error {
         Refusal::NoSuchAccessKey => {
             custom("NoSuchAccessKey", StatusCode::NOT_FOUND, "The specified access key does not exist.")
         }
-        Refusal::LastAccessKey => {
-            custom("LastAccessKey", StatusCode::CONFLICT, "The last access key cannot be removed; add another one first.")
-        }
+        Refusal::LastAccessKey => custom(
+            "LastAccessKey",
+            StatusCode::CONFLICT,
+            "The last access key cannot be removed; add another one first.",
+        ),
         Refusal::TooManyRows => s3_error!(SlowDown, "The request changes too much at once; ask again for this key."),
         Refusal::Invalid(rule) => s3_error!(InvalidArgument, "{rule}"),
     }
@@ -153,9 +155,7 @@ pub(crate) fn default_message(code: &str) -> &'static str {
         "InvalidArgument" => "Invalid Argument",
         "InvalidBucketName" => "The specified bucket is not valid.",
         "InvalidPart" => "One or more of the specified parts could not be found.",
-        "InvalidPartOrder" => {
-            "The list of parts was not in ascending order. Parts must be ordered by part number."
-        }
+        "InvalidPartOrder" => "The list of parts was not in ascending order. Parts must be ordered by part number.",
         "InvalidRange" => "The requested range is not satisfiable",
         "InvalidURI" => "Couldn't parse the specified URI.",
         "KeyTooLongError" => "Your key is too long",

@@ -22,9 +22,8 @@ impl Domains {
         let mut domains = Vec::with_capacity(config.domains.len());
         for domain in &config.domains {
             let domain = domain.to_ascii_lowercase();
-            let label = |label: &str| {
-                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            };
+            let label =
+                |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             if domain.is_empty() || domain.len() > 253 || !domain.split('.').all(label) {
                 return Err(DomainError(domain));
             }

@@ -41,8 +41,23 @@ mod tests {
             assert!(is_bucket_name(good), "{good}");
         }
         let bad = [
-            "ab", &"a".repeat(64), "Upper", "under_score", "-edge", "edge-", ".dot", "a..b", "192.168.5.4", "xn--x",
-            "sthree-a", "bucket-s3alias", "bucket--ol-s3", "_entangle", "", "sp ace", "ümlaut",
+            "ab",
+            &"a".repeat(64),
+            "Upper",
+            "under_score",
+            "-edge",
+            "edge-",
+            ".dot",
+            "a..b",
+            "192.168.5.4",
+            "xn--x",
+            "sthree-a",
+            "bucket-s3alias",
+            "bucket--ol-s3",
+            "_entangle",
+            "",
+            "sp ace",
+            "ümlaut",
         ];
         for name in bad {
             assert!(!is_bucket_name(name), "{name}");

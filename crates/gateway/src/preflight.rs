@@ -53,7 +53,10 @@ impl Preflight {
             Some(mechanism) => Some(mechanism.check(headers, &query)?),
         };
         if headers.contains_key("x-amz-security-token") || query.get("X-Amz-Security-Token").is_some() {
-            return Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise invalid: this server issues none."));
+            return Err(s3_error!(
+                InvalidToken,
+                "The provided token is malformed or otherwise invalid: this server issues none."
+            ));
         }
         if *method == Method::POST && content_type_is_form(headers) {
             return Err(s3_error!(NotImplemented, "POST Object (browser form uploads) is not implemented"));
@@ -63,7 +66,9 @@ impl Preflight {
             payload: payload_hash(headers, signed.as_ref())?,
             content_len: number("content-length"),
             decoded_len: number("x-amz-decoded-content-length"),
-            expects_continue: headers.get(header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue")),
+            expects_continue: headers
+                .get(header::EXPECT)
+                .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue")),
             invocation: invocation(headers, signed.as_ref()),
         })
     }
@@ -102,7 +107,10 @@ impl Signed<'_> {
 }
 
 fn sig_v2() -> S3Error {
-    s3_error!(InvalidRequest, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+    s3_error!(
+        InvalidRequest,
+        "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+    )
 }
 
 impl<'a> Mechanism<'a> {
@@ -147,10 +155,13 @@ impl<'a> Mechanism<'a> {
         }
         for name in headers.keys() {
             let name = name.as_str();
-            // s3s checks this one against the payload even where it is not signed.
-            let checked = matches!(self, Self::Query) && name == "x-amz-content-sha256";
+            // This one stands in what is signed anyway, or (presigned) is checked against the payload.
+            let checked = name == "x-amz-content-sha256";
             if name.starts_with("x-amz-") && !checked && !signed.covers(name) {
-                return Err(s3_error!(AccessDenied, "There were headers present in the request which were not signed: {name}"));
+                return Err(s3_error!(
+                    AccessDenied,
+                    "There were headers present in the request which were not signed: {name}"
+                ));
             }
         }
         Ok(signed)
@@ -158,9 +169,12 @@ impl<'a> Mechanism<'a> {
 }
 
 fn check_presigned<'a>(query: &'a Query<'_>) -> S3Result<Signed<'a>> {
-    let wrong = |message: &'static str| S3Error::with_message(s3s::S3ErrorCode::AuthorizationQueryParametersError, message);
+    let wrong =
+        |message: &'static str| S3Error::with_message(s3s::S3ErrorCode::AuthorizationQueryParametersError, message);
     let missing = || {
-        wrong("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
+        wrong(
+            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
+        )
     };
     let get = |name| query.get(name).ok_or_else(missing);
     if get("X-Amz-Algorithm")? != "AWS4-HMAC-SHA256" {
@@ -171,7 +185,9 @@ fn check_presigned<'a>(query: &'a Query<'_>) -> S3Result<Signed<'a>> {
         Err(_) => return Err(wrong("X-Amz-Expires should be a number")),
         Ok(seconds) if seconds < 0 => return Err(wrong("X-Amz-Expires must be non-negative")),
         Ok(seconds) if seconds.unsigned_abs() > PRESIGNED_SECONDS_MAX => {
-            return Err(wrong("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds"));
+            return Err(wrong(
+                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+            ));
         }
         Ok(_) => {}
     }
@@ -246,14 +262,16 @@ fn sha256_of(text: &str) -> Option<[u8; 32]> {
 /// make one call pass for another.
 fn invocation(headers: &HeaderMap, signed: Option<&Signed<'_>>) -> Option<String> {
     let own = headers.get("x-entangle-request-id");
-    let sdk = || headers.get("amz-sdk-invocation-id").filter(|_| signed.is_some_and(|s| s.covers("amz-sdk-invocation-id")));
+    let sdk =
+        || headers.get("amz-sdk-invocation-id").filter(|_| signed.is_some_and(|s| s.covers("amz-sdk-invocation-id")));
     own.or_else(sdk).and_then(|value| value.to_str().ok()).filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
 fn content_type_is_form(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.get(..19).is_some_and(|start| start.eq_ignore_ascii_case("multipart/form-data"))
-    })
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.get(..19).is_some_and(|start| start.eq_ignore_ascii_case("multipart/form-data")))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl DataFolder {
 
     /// A copy of the state that a verification or a backup works on; there only while one runs.
     #[must_use]
-    pub fn shadow(&self) -> PathBuf {
+    pub(crate) fn shadow(&self) -> PathBuf {
         self.root.join("shadow")
     }
 

@@ -12,7 +12,6 @@ pub mod config;
 mod engine;
 pub mod error;
 mod folder;
-mod gate;
 mod housekeeping;
 pub mod keys;
 pub mod metrics;

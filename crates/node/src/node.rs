@@ -20,7 +20,6 @@ use crate::engine::Event;
 use crate::engine::inbox::Inbox;
 use crate::error::{StartError, WriteError};
 use crate::folder::DataFolder;
-use crate::gate::Gate;
 use crate::keys::{Keys, Secret};
 use crate::metrics::Metrics;
 use crate::read::cache::{CachedObject, ObjectCache};
@@ -57,7 +56,6 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<LogFiles>,
     pub(crate) vault: Vault,
     pub(crate) cache: ObjectCache,
-    pub(crate) gate: Gate,
     pub(crate) space: Space,
     pub(crate) bodies: Arc<Semaphore>,
     pub(crate) metrics: Metrics,

@@ -26,7 +26,6 @@ use crate::engine::inbox::Inbox;
 use crate::engine::{Event, Loop, Sealing};
 use crate::error::StartError;
 use crate::folder::{DataFolder, write_durably};
-use crate::gate::Gate;
 use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
 use crate::node::{Node, Published, Shared};
@@ -286,7 +285,6 @@ fn run(config: NodeConfig, folder: DataFolder, keys: Keys, recovered: Recovered)
         log,
         vault,
         cache: ObjectCache::new(config.object_cache_len),
-        gate: Gate::new(),
         space: Space::new(config.data.clone(), config.reserve_len),
         bodies: Arc::new(Semaphore::new(BODIES_MAX)),
         metrics: Metrics::default(),

@@ -92,7 +92,7 @@ impl State for Rows {
     }
 }
 
-/// A disk that, for a mutant, swallows what is written to files that were there before, until it is told that
+/// A disk that, for a mutant, swallows what is written to segments that were there before, until it is told that
 /// the opening is over: nothing is mended.
 pub(crate) struct MendlessDisk {
     disk: MemDisk,
@@ -126,6 +126,9 @@ impl Disk for MendlessDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.open(name)?;
+        if !name.starts_with("segment-") {
+            return Ok(file);
+        }
         Ok(Arc::new(MendlessFile { file, swallowing: Arc::clone(&self.swallowing) }))
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct World {
     /// The disks were told to fail in this life: the process may stop.
     faulty: bool,
     full: bool,
+    /// Nothing breaks any more.
+    resting: bool,
     report: Report,
 }
 
@@ -97,6 +99,7 @@ impl World {
             weights,
             faulty: false,
             full: false,
+            resting: false,
             report: Report::default(),
             options,
         }
@@ -139,7 +142,7 @@ impl World {
         match ended {
             Ok(()) => Ok(()),
             Err(End::Violation(violation)) => Err(violation.0),
-            Err(End::Stopped(reason)) if self.faulty || self.full => {
+            Err(End::Stopped(reason)) if self.explains(&reason) => {
                 self.trace.say(format_args!("the process stops: {reason}"));
                 let power = self.random.one_in(2);
                 self.end_life(power);
@@ -147,6 +150,12 @@ impl World {
             }
             Err(End::Stopped(reason)) => Err(format!("the process stopped though nothing was wrong: {reason}")),
         }
+    }
+
+    /// Whether what was done to the disks explains why the process stopped.
+    fn explains(&self, reason: &str) -> bool {
+        let broken = ["the power is gone", "the flush failed", "an earlier"];
+        (self.full && reason.contains("full")) || (self.faulty && broken.iter().any(|words| reason.contains(words)))
     }
 
     fn turn(&mut self, turn: Turn) -> Result<(), End> {
@@ -268,8 +277,9 @@ impl World {
     fn end_life(&mut self, power: bool) {
         self.life = None;
         self.report.crashes += 1;
-        // Once the power of one disk is gone, that of the machine is.
-        if power || self.faulty {
+        // A process may also be killed between any two of its writes, or after a failed flush, on a machine that
+        // goes on and shows what was written, durable or not.
+        if power {
             self.machine.crash(self.random.word());
         } else {
             self.machine.kill();
@@ -286,10 +296,13 @@ impl World {
     fn start(&mut self) -> Result<(), String> {
         self.trace.say(format_args!("the process starts"));
         // Even while it recovers the power may go.
-        if self.random.one_in(6) {
+        if !self.resting && self.random.one_in(6) {
             let disk = if self.random.one_in(3) { &self.machine.ledger } else { &self.machine.journal };
             disk.power_off_after(self.random.below(10));
             self.faulty = true;
+        }
+        if self.options.mutant == Some(Mutant::ForgetLedgerFiles) {
+            self.machine.ledger = store::disk::MemDisk::new();
         }
         let mut outside = Outside { now: self.clock.now(), checker: &mut self.checker, trace: &mut self.trace };
         match Life::start(&self.machine, self.options.mutant, &mut outside) {
@@ -297,7 +310,15 @@ impl World {
                 self.life = Some(life);
                 Ok(())
             }
-            Err(end) => self.outcome(Err(end)),
+            Err(end) => {
+                self.outcome(Err(end))?;
+                // Somebody comes and makes room.
+                if self.full && self.random.one_in(2) {
+                    self.full = false;
+                    self.machine.limit(None);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -305,6 +326,7 @@ impl World {
     fn rest(&mut self) -> Result<(), String> {
         self.trace.say(format_args!("the world comes to rest"));
         self.full = false;
+        self.resting = true;
         self.machine.limit(None);
         if self.faulty {
             self.end_life(true);

@@ -144,7 +144,8 @@ async fn vault(folder: &Path, at_once: u32) {
     let mb = f64::from(CHUNKS) * body.len() as f64 / 1e6;
     let began = Instant::now();
     for first in (0..CHUNKS).step_by(at_once as usize) {
-        let puts = (first..first + at_once).map(|index| vault.put_chunk(placement.id, placement.placed_at, index, body.clone()));
+        let puts = (first..first + at_once)
+            .map(|index| vault.put_chunk(placement.id, placement.placed_at, index, body.clone()));
         placement.chunks.extend(futures::future::try_join_all(puts).await.unwrap());
     }
     let put = mb / began.elapsed().as_secs_f64();

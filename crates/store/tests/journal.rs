@@ -62,7 +62,8 @@ fn groups_share_a_flush_and_epochs_split_a_batch() {
     first[3].header.epoch = Epoch(2);
     let second = records(1, 2, 0);
     let flushed = journal.append(&[batch(GROUP, &first), batch(other, &second)], &[]).unwrap();
-    let heads: Vec<_> = flushed.batches.iter().map(|batch| (batch.head.group, batch.head.epoch, batch.head.count)).collect();
+    let heads: Vec<_> =
+        flushed.batches.iter().map(|batch| (batch.head.group, batch.head.epoch, batch.head.count)).collect();
     assert_eq!(heads, [(GROUP, Epoch(1), 2), (GROUP, Epoch(2), 2), (other, Epoch(1), 2)]);
     assert_eq!(flushed.batches[1].head.previous, flushed.batches[0].head.hash());
     verify_signed(&disk).unwrap();
@@ -108,7 +109,8 @@ fn a_full_segment_is_followed_by_another_and_reading_crosses_over() {
     let all = dump(&journal, GROUP);
     assert_eq!(all.len(), 120);
     for from in [1, 2, 59, 60, 61, 119, 120, 121] {
-        let read: Vec<_> = journal.reader().read_from(GROUP, from).unwrap().map(|r| r.unwrap().header.position).collect();
+        let read: Vec<_> =
+            journal.reader().read_from(GROUP, from).unwrap().map(|r| r.unwrap().header.position).collect();
         assert_eq!(read, (from..=120).collect::<Vec<_>>());
     }
     let stored = journal.reader().batch_at(GROUP, 59).unwrap().unwrap();
@@ -293,9 +295,8 @@ fn a_folder_of_something_else_is_refused_with_its_name() {
     let (mut journal, _) = open(&disk, SEGMENT).unwrap();
     append(&mut journal, 1, 100);
     let name = "segment-0000000000000001";
-    let open_as = |disk: &MemDisk, options| {
-        Journal::open(Arc::new(disk.clone()), options, Arc::new(FastSigner)).err().unwrap()
-    };
+    let open_as =
+        |disk: &MemDisk, options| Journal::open(Arc::new(disk.clone()), options, Arc::new(FastSigner)).err().unwrap();
     let mut other = options(SEGMENT);
     other.cluster = ClusterId([8; 16]);
     assert!(matches!(open_as(&disk, other), OpenError::Cluster { .. }));

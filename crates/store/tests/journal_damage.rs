@@ -154,7 +154,8 @@ fn a_whole_frame_in_a_body_is_no_frame() {
         let signer = support::TestSigner::new();
         let disk = MemDisk::new();
         let options = support::options(64 * 1024);
-        let (mut journal, _) = store::journal::Journal::open(std::sync::Arc::new(disk.clone()), options, signer).unwrap();
+        let (mut journal, _) =
+            store::journal::Journal::open(std::sync::Arc::new(disk.clone()), options, signer).unwrap();
         append(&mut journal, 1, 100);
         disk.bytes(FIRST).unwrap()[512..1024].to_vec()
     };

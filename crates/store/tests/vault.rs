@@ -46,7 +46,10 @@ async fn a_body_is_read_back_chunk_by_chunk() {
     assert_eq!(vault.get_chunk(&placement, 1).await.unwrap(), &b"the rest"[..]);
     assert!(matches!(vault.get_chunk(&placement, 2).await, Err(VaultError::Missing(_))));
     let names = vault.list().await.unwrap();
-    assert_eq!(names.iter().map(|name| (name.placed_at, name.index)).collect::<Vec<_>>(), [(Timestamp(7), 0), (Timestamp(7), 1)]);
+    assert_eq!(
+        names.iter().map(|name| (name.placed_at, name.index)).collect::<Vec<_>>(),
+        [(Timestamp(7), 0), (Timestamp(7), 1)]
+    );
     vault.delete(&placement).await.unwrap();
     vault.delete(&placement).await.unwrap();
     assert!(vault.list().await.unwrap().is_empty());

@@ -99,7 +99,12 @@ fn an_append_that_no_flush_can_hold_is_given_back() {
 fn a_queue_that_is_full_pushes_back() {
     let disk = MemDisk::new();
     let (writer, events) = start(&disk, WriterOptions { flush_delay: Duration::from_millis(100) });
-    let empty = || Append { group: GROUP, incarnation: Incarnation(1), said: Vec::new(), kept: vec![support::kept(store::journal::KeptKind(200), b"x")] };
+    let empty = || Append {
+        group: GROUP,
+        incarnation: Incarnation(1),
+        said: Vec::new(),
+        kept: vec![support::kept(store::journal::KeptKind(200), b"x")],
+    };
     let mut taken = 0;
     let refused = loop {
         match writer.append(empty()) {
@@ -125,7 +130,8 @@ fn trimming_and_erasing_go_through_the_thread() {
     }
     let mut last = 0;
     while last < 20 {
-        last = flushed(&events).batches.last().map_or(last, |batch| batch.head.position + u64::from(batch.head.count) - 1);
+        last =
+            flushed(&events).batches.last().map_or(last, |batch| batch.head.position + u64::from(batch.head.count) - 1);
     }
     assert!(writer.erase(GROUP, 7).unwrap());
     assert!(!writer.erase(GROUP, 7).unwrap());

@@ -104,7 +104,7 @@ fn whatever_is_asked_a_side_record_holds_its_detail() {
         delete("bucket", &long, None),
     ];
     let mut copy = copy_object(&long, &long);
-    copy.source.bucket = long.clone();
+    copy.source.bucket = long;
     commands.push(Op::CopyObject(copy));
     world.principal = "bob".to_owned();
     for op in commands {

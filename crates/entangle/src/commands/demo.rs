@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::ledger::Unverified;
 use super::receipt::check;
 use crate::cli::DemoArgs;
-use crate::console::{Console, Report, bytes, count, counted};
+use crate::console::{Console, Report, bytes, count, counted, wrap};
 use crate::exit::{Exit, Failure};
+use crate::progress::Progress;
 use crate::server::Server;
 use crate::settings::{Environment, Layer, Origin, Settings, Sourced};
 use crate::signals::Shutdown;
@@ -52,6 +53,7 @@ pub(super) async fn run(args: &DemoArgs, console: Console) -> anyhow::Result<Rep
     }
     server.stop().await?;
     told?;
+    verify_folder(&mut story, &settings, console).await?;
     folder.close()?;
     Ok(story.end())
 }
@@ -127,7 +129,12 @@ fn commit_receipt(header: &str, policy: &Policy) -> anyhow::Result<String> {
     let receipt = Receipt::from_bytes(&STANDARD.decode(header)?)?;
     let verified = receipt.verify(policy)?;
     Ok(match verified.level {
-        Level::Commit { vouched_by, .. } => format!("vouched for by {}", vouched_by.join(", ")),
+        Level::Commit { vouched_by, .. } => {
+            // Key names begin with the id of the cluster; which replica it is stands at the end.
+            let names: Vec<&str> =
+                vouched_by.iter().map(|name| name.split_once('/').map_or(&**name, |(_, n)| n)).collect();
+            format!("vouched for by {}", names.join(", "))
+        }
         Level::Included { .. } => "with its place in the ledger".to_owned(),
     })
 }
@@ -150,6 +157,15 @@ fn place(verified: &Verified) -> String {
     }
 }
 
+async fn verify_folder(story: &mut Story, settings: &Settings, console: Console) -> anyhow::Result<()> {
+    let report = super::folder::verify(&settings.data, &settings.keys, Progress::new(&console)).await?;
+    if let Some(finding) = report.findings.first() {
+        return Err(failed(format!("the stopped data folder does not verify: {} {}", finding.place, finding.what)));
+    }
+    story.step("data folder", "stopped, and every byte of it verified".to_owned());
+    Ok(())
+}
+
 async fn stay(story: &Story, endpoint: &str, credentials: &Credentials, mut shutdown: Shutdown) {
     let console = story.console;
     if console.json {
@@ -160,9 +176,10 @@ async fn stay(story: &Story, endpoint: &str, credentials: &Credentials, mut shut
         console.document(&document);
     } else {
         console.line(&format!(
-            "\n  {}\n\n  export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n  export AWS_ENDPOINT_URL={endpoint} \
+            "\n  {} {}\n\n  export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}\n  export AWS_ENDPOINT_URL={endpoint} \
              AWS_REGION=us-east-1\n  aws s3 ls s3://{BUCKET} --recursive\n\n  {}",
-            story.sentence,
+            console.style.good("Proved."),
+            wrap(&story.sentence, 100, "  "),
             credentials.access_key(),
             credentials.secret_key(),
             console.style.dim("The node runs until Ctrl-C; its folder is removed then."),
@@ -227,8 +244,9 @@ impl Story {
     fn end(self) -> Report {
         let style = self.console.style;
         let text = format!(
-            "\n  {}\n\n  {}\n",
-            self.sentence,
+            "\n  {} {}\n\n  {}\n",
+            style.good("Proved."),
+            wrap(&self.sentence, 100, "  "),
             style.dim("Next: `entangle demo --stay` keeps it running, `entangle serve` starts a node that stays.")
         );
         Report { exit: Exit::Done, json: self.document(), text }

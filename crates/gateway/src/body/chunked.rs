@@ -337,7 +337,10 @@ mod tests {
         }
         let mut changed = body.clone();
         changed[70_000 - 4_000] ^= 1;
-        assert_eq!(run(&mut ChunkDecoder::new(chunking.clone(), SECRET), &changed, 4096), Err(BodyFault::ChunkSignature));
+        assert_eq!(
+            run(&mut ChunkDecoder::new(chunking.clone(), SECRET), &changed, 4096),
+            Err(BodyFault::ChunkSignature)
+        );
         assert_eq!(run(&mut ChunkDecoder::new(chunking, "other"), &body, 4096), Err(BodyFault::ChunkSignature));
     }
 }

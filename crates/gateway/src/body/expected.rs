@@ -56,11 +56,7 @@ pub(crate) struct Expected {
 impl Expected {
     /// Reads the headers. `default` is the algorithm of the checksum that is made when the client sends
     /// none.
-    pub(crate) fn of(
-        headers: &HeaderMap,
-        preflight: &Preflight,
-        default: Option<ChecksumAlgorithm>,
-    ) -> S3Result<Self> {
+    pub(crate) fn of(headers: &HeaderMap, preflight: &Preflight, default: Option<ChecksumAlgorithm>) -> S3Result<Self> {
         let md5 = match headers.get("content-md5") {
             None => None,
             Some(value) => {
@@ -124,7 +120,10 @@ fn claimed_checksum(headers: &HeaderMap, preflight: &Preflight) -> S3Result<Opti
         let mut values = headers.get_all(name).iter();
         let Some(value) = values.next() else { continue };
         if found.is_some() || values.next().is_some() {
-            return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+            return Err(s3_error!(
+                InvalidRequest,
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+            ));
         }
         let value = value.to_str().ok().and_then(|text| parse_checksum(algorithm, text));
         let value = value.ok_or_else(|| s3_error!(InvalidRequest, "Value for {name} header is invalid."))?;
@@ -134,15 +133,24 @@ fn claimed_checksum(headers: &HeaderMap, preflight: &Preflight) -> S3Result<Opti
     for name in announced.flat_map(|value| value.split(',')).map(str::trim) {
         let Some(algorithm) = ALGORITHMS.into_iter().find(|&a| checksum_name(a).eq_ignore_ascii_case(name)) else {
             if name.to_ascii_lowercase().starts_with("x-amz-checksum-") {
-                return Err(s3_error!(InvalidRequest, "The value specified in the x-amz-trailer header is not supported"));
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The value specified in the x-amz-trailer header is not supported"
+                ));
             }
             continue;
         };
         if found.is_some() {
-            return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+            return Err(s3_error!(
+                InvalidRequest,
+                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+            ));
         }
         if !matches!(&preflight.payload, PayloadHash::Chunked(chunking) if chunking.trailer) {
-            return Err(s3_error!(InvalidRequest, "x-amz-trailer needs an x-amz-content-sha256 that announces a trailer"));
+            return Err(s3_error!(
+                InvalidRequest,
+                "x-amz-trailer needs an x-amz-content-sha256 that announces a trailer"
+            ));
         }
         found = Some((algorithm, Claim::Trailer));
     }
@@ -220,7 +228,10 @@ mod tests {
             (headers(&[("x-amz-checksum-crc32", "AQI=")]), "InvalidRequest"),
             (headers(&[("x-amz-checksum-crc32", "AQIDBA=="), ("x-amz-checksum-crc32c", "AQIDBA==")]), "InvalidRequest"),
             (headers(&[("x-amz-sdk-checksum-algorithm", "CRC32")]), "InvalidRequest"),
-            (headers(&[("x-amz-sdk-checksum-algorithm", "CRC32C"), ("x-amz-checksum-crc32", "AQIDBA==")]), "InvalidRequest"),
+            (
+                headers(&[("x-amz-sdk-checksum-algorithm", "CRC32C"), ("x-amz-checksum-crc32", "AQIDBA==")]),
+                "InvalidRequest",
+            ),
             (headers(&[("x-amz-trailer", "x-amz-checksum-crc32")]), "InvalidRequest"),
         ] {
             let error = Expected::of(&head, &Preflight::default(), None).unwrap_err();

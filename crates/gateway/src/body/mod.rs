@@ -71,11 +71,9 @@ impl fmt::Display for BodyFault {
                 f.write_str("The provided 'x-amz-content-sha256' header does not match what was computed.")
             }
             Self::Md5 => f.write_str("The Content-MD5 you specified did not match what we received."),
-            Self::Checksum(algorithm) => write!(
-                f,
-                "The {} you specified did not match the calculated checksum.",
-                algorithm_name(*algorithm)
-            ),
+            Self::Checksum(algorithm) => {
+                write!(f, "The {} you specified did not match the calculated checksum.", algorithm_name(*algorithm))
+            }
             Self::Trailer(algorithm) => {
                 write!(f, "The trailer {} is missing or malformed.", checksum_name(*algorithm))
             }
@@ -123,11 +121,7 @@ pub(crate) fn algorithm_of(name: &str) -> Option<ChecksumAlgorithm> {
 }
 
 /// Takes a whole object body in: reads, decodes, hashes, checks; stores what passes.
-pub(crate) async fn receive(
-    mut payload: Payload,
-    mut sink: Sink,
-    expected: &Expected,
-) -> Result<Stored, ReceiveError> {
+pub(crate) async fn receive(mut payload: Payload, mut sink: Sink, expected: &Expected) -> Result<Stored, ReceiveError> {
     while let Some(bytes) = payload.next().await? {
         sink.push(bytes).await?;
     }

@@ -92,8 +92,7 @@ impl NativeRoutes {
         let outcome = node.put_access_key(principal(&request), &access_key, &secret, &new.description).await;
         self.secrets.forget(&access_key);
         accept(&outcome.map_err(|error| error::write(&error))?)?;
-        let added =
-            AddedKey { access_key: &access_key, secret_key: &secret_key, description: &new.description };
+        let added = AddedKey { access_key: &access_key, secret_key: &secret_key, description: &new.description };
         json(StatusCode::CREATED, &added)
     }
 

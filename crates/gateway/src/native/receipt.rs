@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use ledger::policy::Policy;
 use ledger::receipt::{Proof, Receipt, ReceiptFile};
-use s3s::{Body, S3Error, S3Response, S3Result, s3_error};
+use s3s::{Body, S3Response, S3Result, s3_error};
 
 use super::{NativeRoutes, decode, proof, text};
 use crate::error;
@@ -43,7 +43,7 @@ impl NativeRoutes {
         let file = ReceiptFile { receipt, untrusted_policy: policy };
         let file = file.to_text().map_err(|error| {
             tracing::error!(%error, "a receipt could not be made");
-            S3Error::from(s3_error!(InternalError))
+            s3_error!(InternalError)
         })?;
         let mut answer = text(file.into_bytes());
         answer.status = Some(StatusCode::OK);

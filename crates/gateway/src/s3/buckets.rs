@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as TOKEN;
 use catalog::query;
 use s3s::dto::{
-    Bucket, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput,
-    DeleteBucketInput, DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,
+    Bucket, BucketLocationConstraint, BucketVersioningStatus, CreateBucketInput, CreateBucketOutput, DeleteBucketInput,
+    DeleteBucketOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,
     GetBucketVersioningOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
     PutBucketVersioningInput, PutBucketVersioningOutput,
 };
@@ -66,7 +66,8 @@ impl Frontend {
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.expect_bucket(&request.input.bucket)?;
-        let region = (&*self.region != NAMELESS_REGION).then(|| BucketLocationConstraint::from(self.region.to_string()));
+        let region =
+            (&*self.region != NAMELESS_REGION).then(|| BucketLocationConstraint::from(self.region.to_string()));
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint: region }))
     }
 
@@ -93,7 +94,9 @@ impl Frontend {
         let elsewhere = input.bucket_region.as_deref().is_some_and(|region| region != &*self.region);
         let mut found: Vec<Bucket> = all
             .into_iter()
-            .filter(|(name, _)| !elsewhere && name.starts_with(prefix) && after.as_ref().is_none_or(|after| name > after))
+            .filter(|(name, _)| {
+                !elsewhere && name.starts_with(prefix) && after.as_ref().is_none_or(|after| name > after)
+            })
             .take(max + 1)
             .map(|(name, row)| Bucket {
                 creation_date: Some(timestamp(row.created_ms())),

@@ -121,7 +121,11 @@ mod tests {
             ("W/\"abc\"", vec!["abc"]),
             ("\"a\", \"b-2\",W/\"c\"", vec!["a", "b-2", "c"]),
         ] {
-            assert_eq!(etag_match(&tag(text)), EtagMatch::OneOf(expected.iter().map(|&t| t.to_owned()).collect()), "{text}");
+            assert_eq!(
+                etag_match(&tag(text)),
+                EtagMatch::OneOf(expected.iter().map(|&t| t.to_owned()).collect()),
+                "{text}"
+            );
         }
         assert_eq!(etag_match(&tag("*")), EtagMatch::Any);
     }
@@ -129,7 +133,7 @@ mod tests {
     #[test]
     fn read_conditions() {
         let (a, b, star) = (tag("\"a\""), tag("\"b\""), tag("*"));
-        let (early, late) = (at(50), at(150));
+        let (early, late, same) = (at(50), at(150), at(100));
         let judge = |if_match, if_none_match, since, unmodified| {
             ReadCondition { if_match, if_none_match, if_modified_since: since, if_unmodified_since: unmodified }
                 .judge("a", 100)
@@ -141,10 +145,10 @@ mod tests {
         assert_eq!(judge(None, Some(&star), None, None), Verdict::NotModified);
         assert_eq!(judge(None, Some(&b), None, None), Verdict::Go);
         assert_eq!(judge(None, None, Some(&late), None), Verdict::NotModified);
-        assert_eq!(judge(None, None, Some(&at(100)), None), Verdict::NotModified);
+        assert_eq!(judge(None, None, Some(&same), None), Verdict::NotModified);
         assert_eq!(judge(None, None, Some(&early), None), Verdict::Go);
         assert_eq!(judge(None, None, None, Some(&early)), Verdict::Failed);
-        assert_eq!(judge(None, None, None, Some(&at(100))), Verdict::Go);
+        assert_eq!(judge(None, None, None, Some(&same)), Verdict::Go);
         // Tags override dates.
         assert_eq!(judge(Some(&a), None, None, Some(&early)), Verdict::Go);
         assert_eq!(judge(None, Some(&b), Some(&late), None), Verdict::Go);

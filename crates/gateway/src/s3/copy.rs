@@ -40,7 +40,8 @@ impl Frontend {
             Some(MetadataDirective::REPLACE) => Some(headers::metadata(&call.headers, input.metadata)?),
             Some(_) => return Err(s3_error!(InvalidArgument, "Unknown metadata directive.")),
         };
-        let asked = input.checksum_algorithm.as_ref().map(|name| checksums::named_algorithm(name.as_str())).transpose()?;
+        let asked =
+            input.checksum_algorithm.as_ref().map(|name| checksums::named_algorithm(name.as_str())).transpose()?;
         let (checksum, expect) = self.checksum_of_copy(&source, asked).await?;
         let op = Op::CopyObject(CopyObject {
             source,
@@ -78,7 +79,8 @@ impl Frontend {
         source: &Source,
         asked: Option<ChecksumAlgorithm>,
     ) -> S3Result<(Option<Checksum>, Option<[u8; 32]>)> {
-        let found = self.node.object(&source.bucket, &source.key, source.version).map_err(|error| error::read(&error))?;
+        let found =
+            self.node.object(&source.bucket, &source.key, source.version).map_err(|error| error::read(&error))?;
         let Some(object) = found.filter(|object| !object.row.marker) else { return Ok((None, None)) };
         if object.row.len > PUT_LEN_MAX {
             return Err(s3_error!(

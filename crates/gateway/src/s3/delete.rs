@@ -40,7 +40,10 @@ impl Frontend {
         }
         let output = DeleteObjectOutput {
             delete_marker: (result.marker.is_some() || result.removed_marker).then_some(true),
-            version_id: version_text(result.marker.or(result.removed).filter(|_| !result.null_version), result.null_version),
+            version_id: version_text(
+                result.marker.or(result.removed).filter(|_| !result.null_version),
+                result.null_version,
+            ),
             request_charged: None,
         };
         Ok(S3Response::with_headers(output, headers))
@@ -111,7 +114,8 @@ fn item(object: &ObjectIdentifier) -> S3Result<DeleteItem> {
         return Err(s3_error!(KeyTooLongError, "Your key is too long"));
     }
     let version = object.version_id.as_deref().filter(|version| !version.is_empty());
-    let version = version_selector(version).map_err(|_| s3_error!(NoSuchVersion, "The specified version does not exist."))?;
+    let version =
+        version_selector(version).map_err(|_| s3_error!(NoSuchVersion, "The specified version does not exist."))?;
     let condition = Condition {
         if_match: object.e_tag.as_ref().map(any_or_tag),
         if_size: object.size.map(size).transpose()?,

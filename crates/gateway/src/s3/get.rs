@@ -329,7 +329,11 @@ fn invalid_range(len: u64) -> S3Error {
 }
 
 fn invalid_part_number() -> S3Error {
-    error::custom("InvalidPartNumber", http::StatusCode::RANGE_NOT_SATISFIABLE, "The requested partnumber is not satisfiable")
+    error::custom(
+        "InvalidPartNumber",
+        http::StatusCode::RANGE_NOT_SATISFIABLE,
+        "The requested partnumber is not satisfiable",
+    )
 }
 
 fn content_range(selection: &Selection, len: u64) -> Option<String> {

@@ -78,7 +78,10 @@ pub(crate) fn metadata(headers: &HeaderMap, user: Option<s3s::dto::Metadata>) ->
     if let Some(redirect) = &metadata.website_redirect
         && !["/", "http://", "https://"].iter().any(|start| redirect.starts_with(start))
     {
-        return Err(s3_error!(InvalidArgument, "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."));
+        return Err(s3_error!(
+            InvalidArgument,
+            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."
+        ));
     }
     Ok(metadata)
 }

@@ -18,8 +18,7 @@ use super::{Frontend, etag, len_i64, timestamp};
 use crate::error;
 
 /// What `encoding-type=url` leaves as it is.
-const UNENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+const UNENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// How names are given: as they are, or percent-encoded for clients whose XML parser takes no control
 /// characters.

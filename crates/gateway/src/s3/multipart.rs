@@ -30,7 +30,8 @@ impl Frontend {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let call = Call::of(&mut request)?;
         let input = request.input;
-        let algorithm = input.checksum_algorithm.as_ref().map(|name| checksums::named_algorithm(name.as_str())).transpose()?;
+        let algorithm =
+            input.checksum_algorithm.as_ref().map(|name| checksums::named_algorithm(name.as_str())).transpose()?;
         let checksum = upload_checksum(algorithm, input.checksum_type.as_ref())?;
         let op = Op::CreateUpload(CreateUpload {
             bucket: input.bucket.clone(),
@@ -110,8 +111,7 @@ impl Frontend {
         }
         let range = copy_range(input.copy_source_range.as_deref(), object.row.len)?;
         let wanted = Wanted { payload_sha256: false, checksum: row.checksum.map(|(algorithm, _)| algorithm) };
-        let mut sink =
-            Sink::new(&self.node, range.end - range.start, wanted).map_err(|error| error::write(&error))?;
+        let mut sink = Sink::new(&self.node, range.end - range.start, wanted).map_err(|error| error::write(&error))?;
         let mut pieces = self.node.body(&object, range);
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| error::stored_body(&error))?;
@@ -127,7 +127,8 @@ impl Frontend {
             .get(super::ORDER_HEADER)
             .and_then(|order| OrderKey::from_hex(order.to_str().ok()?))
             .map(|order| timestamp(order.timestamp.unix_ms()));
-        let mut result = CopyPartResult { e_tag: Some(etag(tag)), last_modified: modified, ..CopyPartResult::default() };
+        let mut result =
+            CopyPartResult { e_tag: Some(etag(tag)), last_modified: modified, ..CopyPartResult::default() };
         if let Some(checksum) = &shown {
             set_checksum!(result, checksum.algorithm, checksums::text(checksum, 0));
         }
@@ -158,9 +159,11 @@ impl Frontend {
             parts: parts.iter().map(completed_part).collect::<S3Result<_>>()?,
             condition: conditions::destination(input.if_match.as_ref(), input.if_none_match.as_ref()),
             checksum,
-            len: input.mpu_object_size.map(u64::try_from).transpose().map_err(|_| {
-                s3_error!(InvalidRequest, "Value for x-amz-mp-object-size header is invalid.")
-            })?,
+            len: input
+                .mpu_object_size
+                .map(u64::try_from)
+                .transpose()
+                .map_err(|_| s3_error!(InvalidRequest, "Value for x-amz-mp-object-size header is invalid."))?,
         });
         let host = call.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let location = format!("http://{host}/{}/{}", input.bucket, input.key);
@@ -290,7 +293,10 @@ fn upload_checksum(
     let Some(algorithm) = algorithm else {
         return match kind {
             None => Ok(None),
-            Some(_) => Err(s3_error!(InvalidRequest, "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")),
+            Some(_) => Err(s3_error!(
+                InvalidRequest,
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
+            )),
         };
     };
     let default = match algorithm {
@@ -360,13 +366,22 @@ fn copy_range(text: Option<&str>, len: u64) -> S3Result<std::ops::Range<u64>> {
             let ends = text.strip_prefix("bytes=").and_then(|range| range.split_once('-'));
             let ends = ends.and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
             let Some((first, last)) = ends.filter(|(first, last)| first <= last) else {
-                return Err(s3_error!(InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"));
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
+                ));
             };
             if last >= len {
-                return Err(s3_error!(InvalidArgument, "Range specified is not valid for source object of size: {len}"));
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "Range specified is not valid for source object of size: {len}"
+                ));
             }
             if len <= PART_LEN_MIN {
-                return Err(s3_error!(InvalidRequest, "The specified copy range is invalid for the source object size."));
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The specified copy range is invalid for the source object size."
+                ));
             }
             first..last + 1
         }

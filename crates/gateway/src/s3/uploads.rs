@@ -1,9 +1,7 @@
 //! ListMultipartUploads.
 
 use catalog::query::{self, UploadEntry};
-use s3s::dto::{
-    Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, MultipartUpload, StorageClass,
-};
+use s3s::dto::{Initiator, ListMultipartUploadsInput, ListMultipartUploadsOutput, MultipartUpload, StorageClass};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 use types::OrderKey;
 
@@ -22,9 +20,9 @@ impl Frontend {
         let key_after = input.key_marker.clone().filter(|marker| !marker.is_empty());
         // As AWS documents it: without a key marker the upload marker is ignored.
         let upload_after = match input.upload_id_marker.as_deref().filter(|marker| !marker.is_empty()) {
-            Some(marker) if key_after.is_some() => Some(
-                OrderKey::from_hex(marker).ok_or_else(|| s3_error!(InvalidArgument, "Invalid uploadId marker"))?,
-            ),
+            Some(marker) if key_after.is_some() => {
+                Some(OrderKey::from_hex(marker).ok_or_else(|| s3_error!(InvalidArgument, "Invalid uploadId marker"))?)
+            }
             _ => None,
         };
         let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());

@@ -45,11 +45,7 @@ impl Admin {
                 }
                 Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
             },
-            _ => answer(
-                StatusCode::NOT_FOUND,
-                "text/plain",
-                "There are /healthz, /readyz, /metrics and /status.\n",
-            ),
+            _ => answer(StatusCode::NOT_FOUND, "text/plain", "There are /healthz, /readyz, /metrics and /status.\n"),
         }
     }
 }

@@ -38,7 +38,9 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose an address of this machine and a port that this user may use")]
+    #[error(
+        "cannot listen on {address}: {source}; choose an address of this machine and a port that this user may use"
+    )]
     Address {
         /// The address.
         address: SocketAddr,

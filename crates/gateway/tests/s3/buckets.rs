@@ -14,7 +14,8 @@ async fn a_bucket_lives_and_goes() {
     assert_eq!(client.head("/b-1").send().await.expect_status(200).header("x-amz-bucket-region"), "eu-west-1");
     let location = client.get("/b-1?location").send().await.expect_status(200);
     assert!(location.text().contains(">eu-west-1</LocationConstraint>"), "{}", location.text());
-    let elsewhere = "<CreateBucketConfiguration><LocationConstraint>us-west-2</LocationConstraint></CreateBucketConfiguration>";
+    let elsewhere =
+        "<CreateBucketConfiguration><LocationConstraint>us-west-2</LocationConstraint></CreateBucketConfiguration>";
     client.put("/b-2").body(elsewhere).send().await.expect_status(200);
     let listed = client.get("/").send().await.expect_status(200);
     assert_eq!(listed.elements("Name"), ["b-1", "b-2"]);

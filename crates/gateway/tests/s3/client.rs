@@ -269,9 +269,11 @@ impl Request {
     }
 
     fn write_out(&self, query: &str, body: &[u8]) -> Vec<u8> {
-        let target = if query.is_empty() { encode(&self.path, true) } else { format!("{}?{query}", encode(&self.path, true)) };
+        let target =
+            if query.is_empty() { encode(&self.path, true) } else { format!("{}?{query}", encode(&self.path, true)) };
         let mut wire = format!("{} {target} HTTP/1.1\r\n", self.method);
-        for (name, value) in self.headers.iter().chain(self.unsigned_headers.iter().map(|(name, value)| (name, value))) {
+        for (name, value) in self.headers.iter().chain(self.unsigned_headers.iter().map(|(name, value)| (name, value)))
+        {
             wire.push_str(&format!("{name}: {value}\r\n"));
         }
         if !self.headers.contains_key("connection") {
@@ -288,8 +290,11 @@ impl Request {
     }
 
     fn canonical_query(&self) -> String {
-        let mut pairs: Vec<String> =
-            self.query.iter().map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false))).collect();
+        let mut pairs: Vec<String> = self
+            .query
+            .iter()
+            .map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false)))
+            .collect();
         pairs.sort();
         pairs.join("&")
     }
@@ -304,8 +309,7 @@ impl Request {
         key: &hmac::Key,
     ) -> String {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-        let request =
-            format!("{}\n{}\n{query}\n{headers}\n{signed}\n{claim}", self.method, encode(&self.path, true));
+        let request = format!("{}\n{}\n{query}\n{headers}\n{signed}\n{claim}", self.method, encode(&self.path, true));
         let hash = hex(digest::digest(&digest::SHA256, request.as_bytes()).as_ref());
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}");
         hex(hmac::sign(key, text.as_bytes()).as_ref())
@@ -400,7 +404,8 @@ pub(crate) async fn read_answer(stream: &mut (impl tokio::io::AsyncRead + Unpin)
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut buffer)).await.expect("an answer in time");
+        let read =
+            tokio::time::timeout(Duration::from_secs(30), stream.read(&mut buffer)).await.expect("an answer in time");
         match read {
             Ok(0) | Err(_) => break,
             Ok(len) => bytes.extend_from_slice(&buffer[..len]),
@@ -427,7 +432,9 @@ pub(crate) fn parse_answer(bytes: &[u8], method: &str) -> Answer {
     let body = if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
         dechunk(body)
     } else {
-        if method != "HEAD" && let Some(len) = headers.get("content-length") {
+        if method != "HEAD"
+            && let Some(len) = headers.get("content-length")
+        {
             assert_eq!(body.len().to_string(), *len, "the body has its declared length");
         }
         body.to_vec()

@@ -15,9 +15,14 @@ async fn all_v2(client: &Client, target: &str) -> (Vec<String>, Vec<String>, usi
         }
         let page = request.send().await.expect_status(200);
         pages += 1;
-        assert_eq!(page.element("KeyCount"), (page.elements("Key").len() + page.elements("CommonPrefixes").len()).to_string());
+        assert_eq!(
+            page.element("KeyCount"),
+            (page.elements("Key").len() + page.elements("CommonPrefixes").len()).to_string()
+        );
         keys.extend(page.elements("Key"));
-        prefixes.extend(page.elements("CommonPrefixes").iter().map(|text| text.replace("<Prefix>", "").replace("</Prefix>", "")));
+        prefixes.extend(
+            page.elements("CommonPrefixes").iter().map(|text| text.replace("<Prefix>", "").replace("</Prefix>", "")),
+        );
         token = page.element("NextContinuationToken");
         assert_eq!(page.element("IsTruncated"), (!token.is_empty()).to_string());
         if token.is_empty() {

@@ -67,7 +67,10 @@ async fn an_upload_becomes_an_object() {
     let whole = [one.clone(), two.clone()].concat();
     let got = client.get("/b/k").send().await.expect_status(200);
     assert!(got.body == whole);
-    assert_eq!((got.header("etag"), got.header("x-amz-meta-a"), got.header("content-type")), (tag.as_str(), "1", "text/x"));
+    assert_eq!(
+        (got.header("etag"), got.header("x-amz-meta-a"), got.header("content-type")),
+        (tag.as_str(), "1", "text/x")
+    );
     let across = client.get("/b/k").header("range", format!("bytes={}-{}", PART - 5, PART + 4)).send().await;
     assert!(across.expect_status(206).body == whole[PART - 5..PART + 5]);
     let by_number = client.get("/b/k?partNumber=7").send().await.expect_status(206);
@@ -77,7 +80,10 @@ async fn an_upload_becomes_an_object() {
     client.get("/b/k?partNumber=2").send().await.expect_error(416, "InvalidPartNumber");
     let attributes = client.get("/b/k?attributes").header("x-amz-object-attributes", "ObjectParts,ObjectSize");
     let attributes = attributes.send().await.expect_status(200);
-    assert_eq!((attributes.element("PartsCount").as_str(), attributes.element("ObjectSize")), ("2", whole.len().to_string()));
+    assert_eq!(
+        (attributes.element("PartsCount").as_str(), attributes.element("ObjectSize")),
+        ("2", whole.len().to_string())
+    );
     assert_eq!(client.get("/b?uploads").send().await.elements("UploadId").len(), 0);
     server.stop().await;
 }
@@ -98,7 +104,13 @@ async fn what_goes_wrong() {
     complete(completion(&[])).await.expect_error(400, "MalformedXML");
     complete("<Complete".to_owned()).await.expect_error(400, "MalformedXML");
     client.get("/b/k").send().await.expect_error(404, "NoSuchKey");
-    client.put("/b/k?partNumber=0").query("uploadId", &upload).body("x").send().await.expect_error(400, "InvalidArgument");
+    client
+        .put("/b/k?partNumber=0")
+        .query("uploadId", &upload)
+        .body("x")
+        .send()
+        .await
+        .expect_error(400, "InvalidArgument");
     let over = client.put("/b/k?partNumber=10001").query("uploadId", &upload).body("x").send().await;
     over.expect_error(400, "InvalidArgument");
     for id in ["nonsense", &"0".repeat(56)] {
@@ -134,7 +146,10 @@ async fn checksums_of_parts_and_of_the_whole() {
     ] {
         let started = client.post("/b/k?uploads").header("x-amz-checksum-algorithm", "CRC32");
         let started = started.header("x-amz-checksum-type", kind).send().await.expect_status(200);
-        assert_eq!((started.header("x-amz-checksum-algorithm"), started.header("x-amz-checksum-type")), ("CRC32", kind));
+        assert_eq!(
+            (started.header("x-amz-checksum-algorithm"), started.header("x-amz-checksum-type")),
+            ("CRC32", kind)
+        );
         let upload = started.element("UploadId");
         let mut parts = String::new();
         for (number, body) in [(1, &one), (2, &two)] {
@@ -147,7 +162,10 @@ async fn checksums_of_parts_and_of_the_whole() {
                 crc(body)
             ));
         }
-        let other = client.put("/b/k?partNumber=3").query("uploadId", &upload).header("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00=");
+        let other = client
+            .put("/b/k?partNumber=3")
+            .query("uploadId", &upload)
+            .header("x-amz-checksum-sha1", "qvTGHdzF6KLavt4PO0gs2a6pQ00=");
         other.body("hello").send().await.expect_error(400, "InvalidRequest");
         let body = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
         let complete = || client.post("/b/k").query("uploadId", &upload).body(body.clone());
@@ -177,7 +195,8 @@ async fn parts_copied_from_objects() {
         let put = client.put("/b/k").query("partNumber", &number.to_string()).query("uploadId", &upload);
         put.header("x-amz-copy-source", "/b/source")
     };
-    let one = copy(1).header("x-amz-copy-source-range", format!("bytes=100-{}", PART + 99)).send().await.expect_status(200);
+    let one =
+        copy(1).header("x-amz-copy-source-range", format!("bytes=100-{}", PART + 99)).send().await.expect_status(200);
     let two = copy(2).send().await.expect_status(200);
     let done = client.post("/b/k").query("uploadId", &upload);
     let done = done.body(completion(&[(1, &one.element("ETag")), (2, &two.element("ETag"))]));

@@ -72,7 +72,9 @@ async fn https() {
     .with_root_certificates(roots)
     .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    for (request, status) in [(client.put("/b"), 200), (client.put("/b/k").body("hello"), 200), (client.get("/b/k"), 200)] {
+    for (request, status) in
+        [(client.put("/b"), 200), (client.put("/b/k").body("hello"), 200), (client.get("/b/k"), 200)]
+    {
         let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
         let name = "localhost".try_into().unwrap();
         let mut stream = connector.connect(name, stream).await.unwrap();

@@ -72,11 +72,9 @@ async fn limits_of_names_metadata_and_lengths() {
 async fn short_bodies() {
     let (server, client) = Server::with_bucket().await;
     // The client closes its side before the body is complete: inline, placed, chunked.
-    for (len, payload) in [
-        (1000, Payload::Unsigned),
-        (1_000_000, Payload::Unsigned),
-        (1_000_000, Payload::SignedChunks(None)),
-    ] {
+    for (len, payload) in
+        [(1000, Payload::Unsigned), (1_000_000, Payload::Unsigned), (1_000_000, Payload::SignedChunks(None))]
+    {
         let put = client.put("/b/k").body(vec![b'x'; len]).payload(payload);
         let mut wire = put.to_wire();
         wire.truncate(wire.len() - 10);
@@ -93,9 +91,17 @@ async fn short_bodies() {
     let put = client.put("/b/k").body("hello").payload(Payload::SignedChunks(None));
     let chunked = put.clone().to_wire();
     let body = chunked.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-    let longer = client.put("/b/k").body("hello, longer").payload(Payload::UnsignedTrailer("x-amz-checksum-crc32", "NhCmhg==".to_owned()));
+    let longer = client
+        .put("/b/k")
+        .body("hello, longer")
+        .payload(Payload::UnsignedTrailer("x-amz-checksum-crc32", "NhCmhg==".to_owned()));
     let short = "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n";
-    longer.header("content-length", short.len().to_string()).wire_body(short).send().await.expect_error(400, "IncompleteBody");
+    longer
+        .header("content-length", short.len().to_string())
+        .wire_body(short)
+        .send()
+        .await
+        .expect_error(400, "IncompleteBody");
     let malformed = put.header("content-length", "12").wire_body("5\r\nhello\r\n0\n");
     malformed.send().await.expect_error(400, "InvalidRequest");
     assert!(body < chunked.len());
@@ -163,7 +169,10 @@ async fn odd_requests() {
     client.request("PATCH", "/b/k").send().await.expect_error(501, "NotImplemented");
     client.post("/").send().await.expect_error(501, "NotImplemented");
     client.get("/b/k?torrent").send().await.expect_error(501, "NotImplemented");
-    for wire in ["GET /%FF%FE HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "GET /b/%zz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"] {
+    for wire in [
+        "GET /%FF%FE HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        "GET /b/%zz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    ] {
         let answer = send_raw(server.address, wire.as_bytes(), "GET").await;
         assert!(matches!(answer.status, 400 | 403), "{wire}: {}", answer.text());
     }

@@ -39,7 +39,10 @@ async fn versions_markers_and_null() {
     assert_eq!(listed.elements("VersionId"), [marker.clone(), two.clone(), one.clone(), "null".to_owned()]);
     assert_eq!(listed.elements("IsLatest"), ["true", "false", "false", "false"]);
     let unmarked = client.delete(&format!("/b/k?versionId={marker}")).send().await.expect_status(204);
-    assert_eq!((unmarked.header("x-amz-delete-marker"), unmarked.header("x-amz-version-id")), ("true", marker.as_str()));
+    assert_eq!(
+        (unmarked.header("x-amz-delete-marker"), unmarked.header("x-amz-version-id")),
+        ("true", marker.as_str())
+    );
     assert_eq!(client.get("/b/k").send().await.text(), "two");
     let removed = client.delete(&format!("/b/k?versionId={two}")).send().await.expect_status(204);
     assert_eq!((removed.header("x-amz-delete-marker"), removed.header("x-amz-version-id")), ("", two.as_str()));
@@ -76,7 +79,11 @@ async fn listing_of_versions_pages() {
         }
         let page = request.send().await.expect_status(200);
         keys.extend(page.elements("Key"));
-        keys.extend(page.elements("CommonPrefixes").iter().map(|prefix| prefix.replace("<Prefix>", "").replace("</Prefix>", "")));
+        keys.extend(
+            page.elements("CommonPrefixes")
+                .iter()
+                .map(|prefix| prefix.replace("<Prefix>", "").replace("</Prefix>", "")),
+        );
         (key, version) = (page.element("NextKeyMarker"), page.element("NextVersionIdMarker"));
         if page.element("IsTruncated") == "false" {
             break;

@@ -60,7 +60,7 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root
 }
 
 /// Whether the tree of `older` leaves with root `older_root` is a prefix of that of `newer` leaves with root
-/// `newer_root`. Of the empty tree nothing is proved: `older` must be at least 1. Of the empty tree nothing is proved: `older` must be at least 1.
+/// `newer_root`. Of the empty tree nothing is proved: `older` must be at least 1.
 pub fn verify_consistency(
     older: u64,
     newer: u64,

@@ -40,7 +40,7 @@ pub(crate) struct Loop {
 #[derive(Default)]
 struct Drained {
     records: Vec<Record>,
-    executed: Vec<(Arc<Executed>, u64)>,
+    executed: Vec<Arc<Executed>>,
 }
 
 impl Loop {
@@ -128,10 +128,7 @@ impl Loop {
                     salt: record.salt,
                     body: record.body,
                 }),
-                Step::Executed(executed, durable) => {
-                    self.shared.gate.raise(&executed.slots);
-                    drained.executed.push((executed, durable));
-                }
+                Step::Executed(executed, _) => drained.executed.push(executed),
                 Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
             }
         }
@@ -178,9 +175,8 @@ impl Loop {
         Ok(())
     }
 
-    fn answer(&mut self, executed: Vec<(Arc<Executed>, u64)>, flushed: Option<&Arc<Flushed>>) {
+    fn answer(&mut self, executed: Vec<Arc<Executed>>, flushed: Option<&Arc<Flushed>>) {
         self.shared.metrics.executed(executed.len());
-        let executed: Vec<Arc<Executed>> = executed.into_iter().map(|(executed, _)| executed).collect();
         let replies: Vec<_> = executed.iter().map(|executed| self.waiting.remove(&executed.id)).collect();
         if replies.iter().all(Option::is_none) {
             return;

@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use types::object::{Chunk, Placement};
 
-use crate::gate::Generation;
+use crate::replica::gate::Generation;
 
 /// An object as it was read at one instant: its row, and where its bytes are.
 #[derive(Debug)]
@@ -100,12 +100,15 @@ impl ObjectCache {
 
     /// The object, if it is here and was read under `generation`.
     pub(crate) fn find(&self, bucket: &str, key: &str, generation: Generation) -> Option<Arc<CachedObject>> {
+        if !generation.is_settled() {
+            return None;
+        }
         let found = self.cache.as_ref()?.get(&name(bucket, key))?;
         (found.generation == generation).then_some(found)
     }
 
     pub(crate) fn keep(&self, object: &Arc<CachedObject>) {
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = self.cache.as_ref().filter(|_| object.generation.is_settled()) {
             cache.insert(name(&object.bucket, &object.key), object.clone());
         }
     }

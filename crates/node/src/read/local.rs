@@ -20,7 +20,7 @@ pub(crate) fn object(
     key: &str,
     version: Option<VersionSelector>,
 ) -> Result<Option<Arc<CachedObject>>, ReadError> {
-    let generation = shared.gate.generation(Slot::of(bucket, key));
+    let generation = shared.overlay.generation(Slot::of(bucket, key));
     if version.is_none()
         && let Some(found) = shared.cache.find(bucket, key, generation)
     {

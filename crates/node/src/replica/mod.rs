@@ -2,6 +2,7 @@
 //! overlay, and the blocks that they give. The driver in `engine` runs it on real disks, the simulator on
 //! simulated ones; both see the same code.
 
+pub(crate) mod gate;
 pub mod overlay;
 
 pub use crate::write::apply::{ApplyError, Executed};

@@ -9,8 +9,10 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use types::Timestamp;
+use types::{Slot, SlotSet, Timestamp};
 use types::state::{ReadError, StateRead, Table, Visit, Write};
+
+use super::gate::{Gate, Generation};
 
 /// Values of one row, oldest first; `None` is a removal.
 type Versions = Vec<(Timestamp, Option<Bytes>)>;
@@ -21,10 +23,24 @@ struct Rows {
     len: usize,
 }
 
+impl Rows {
+    fn insert(&mut self, timestamp: Timestamp, writes: &[Write]) {
+        for write in writes {
+            self.len += row_len(&write.key, write.value.as_ref());
+            let versions = self.tables[index(write.table)].entry(write.key.clone()).or_default();
+            if let Some((last, _)) = versions.last() {
+                assert!(*last <= timestamp, "rows of a slot are written in timestamp order");
+            }
+            versions.push((timestamp, write.value.clone()));
+        }
+    }
+}
+
 /// The overlay. Written by the core's loop and the sealer, read by everyone.
 #[derive(Default)]
 pub struct Overlay {
     rows: RwLock<Rows>,
+    gate: Gate,
 }
 
 fn index(table: Table) -> usize {
@@ -43,17 +59,15 @@ fn row_len(key: &Bytes, value: Option<&Bytes>) -> usize {
 }
 
 impl Overlay {
-    /// Adds the writes of a command executed at `timestamp`. A row's timestamps never fall.
-    pub fn insert(&self, timestamp: Timestamp, writes: &[Write]) {
-        let mut rows = self.rows.write();
-        for write in writes {
-            rows.len += row_len(&write.key, write.value.as_ref());
-            let versions = rows.tables[index(write.table)].entry(write.key.clone()).or_default();
-            if let Some((last, _)) = versions.last() {
-                assert!(*last <= timestamp, "rows of a slot are written in timestamp order");
-            }
-            versions.push((timestamp, write.value.clone()));
-        }
+    /// Adds the writes of a command of these slots executed at `timestamp`, all at once. A row's timestamps
+    /// never fall.
+    pub fn insert(&self, timestamp: Timestamp, slots: &SlotSet, writes: &[Write]) {
+        self.gate.pass(slots, || self.rows.write().insert(timestamp, writes));
+    }
+
+    /// The generation of a slot: see [`Gate`].
+    pub(crate) fn generation(&self, slot: Slot) -> Generation {
+        self.gate.generation(slot)
     }
 
     /// Drops what the stored state has now: every write of these at or below `cut`.
@@ -243,8 +257,8 @@ mod tests {
     fn newer_rows_win_and_leave_with_their_block() {
         let overlay = Overlay::default();
         let state = MemState::default();
-        overlay.insert(Timestamp(10), &[write("a", Some("1")), write("b", Some("1"))]);
-        overlay.insert(Timestamp(20), &[write("a", None)]);
+        overlay.insert(Timestamp(10), &SlotSet::All, &[write("a", Some("1")), write("b", Some("1"))]);
+        overlay.insert(Timestamp(20), &SlotSet::All, &[write("a", None)]);
         let layered = Layered { overlay: &overlay, state: &state };
         assert_eq!(rows(&layered), [("b".to_owned(), "1".to_owned())]);
         overlay.sealed(Timestamp(10), &[write("a", None), write("b", None)]);

@@ -16,7 +16,7 @@ pub(super) fn check(
     found: &mut Found,
     progress: Report<'_>,
 ) {
-    let mut phase = Phase::new(progress, "journal", 0, Unit::Bytes);
+    let mut phase = Phase::new(progress, "journal", disk.disk_len(), Unit::Bytes);
     let verified = store::journal::verify(disk, cluster, replica, public_key, &mut |len| phase.add(len as u64));
     match verified {
         Ok(verified) => {

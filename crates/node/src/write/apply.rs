@@ -59,7 +59,7 @@ pub(crate) fn apply<S: StateRead + ?Sized>(
     command: &Command,
 ) -> Result<Arc<Executed>, ApplyError> {
     let execution = catalog::execute(&Layered { overlay, state }, timestamp, id, command)?;
-    overlay.insert(timestamp, &execution.writes);
+    overlay.insert(timestamp, &slots, &execution.writes);
     Ok(Arc::new(Executed {
         timestamp,
         id,

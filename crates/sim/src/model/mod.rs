@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use types::command::{Command, Op, Versioning};
+use types::object::Body;
 use types::{CommandId, OrderKey, Outcome, Refusal, Timestamp};
 
 pub use objects::{Content, Version};
@@ -27,7 +28,7 @@ pub struct Model {
     /// Outcomes kept for retries: what shares a window, newest last.
     windows: BTreeMap<String, Vec<Kept>>,
     /// Completions kept by bucket, key and upload.
-    completed: BTreeMap<(String, String, OrderKey), (Vec<(u16, String)>, Outcome)>,
+    completed: BTreeMap<(String, String, OrderKey), Completion>,
 }
 
 /// A bucket.
@@ -47,6 +48,7 @@ pub struct Bucket {
 
 #[derive(Clone, Debug)]
 struct Kept {
+    at: Timestamp,
     principal: String,
     operation: u8,
     id: String,
@@ -54,8 +56,14 @@ struct Kept {
     outcome: Outcome,
 }
 
-/// Outcomes that a window keeps (`s3.md`).
+/// A completed upload: when, the parts that were listed, and what it gave.
+type Completion = (Timestamp, Vec<(u16, String)>, Outcome);
+
+/// Outcomes that a window keeps, and for how long: 15 minutes.
 const WINDOW: usize = 16;
+const WINDOW_NS: u64 = 15 * 60 * 1_000_000_000;
+/// How old, or how far ahead, the placement of a body may be: 1 hour.
+const PLACEMENT_NS: u64 = 60 * 60 * 1_000_000_000;
 
 /// The command being executed, and its place.
 #[derive(Clone, Copy)]
@@ -78,10 +86,11 @@ impl Model {
         self.facts += 1;
         let Some(token) = &command.request else { return self.apply(place) };
         let (operation, window) = window(&command.op);
-        let kept = self.windows.get(&window).into_iter().flatten();
+        let kept = self.windows.entry(window.clone()).or_default();
+        kept.retain(|kept| timestamp.0 - kept.at.0 < WINDOW_NS);
         let same =
             |kept: &&Kept| kept.id == token.id && kept.operation == operation && kept.principal == command.principal;
-        if let Some(kept) = kept.into_iter().find(same) {
+        if let Some(kept) = kept.iter().find(same) {
             return if kept.digest == token.digest {
                 kept.outcome.clone()
             } else {
@@ -89,8 +98,9 @@ impl Model {
             };
         }
         let outcome = self.apply(place);
-        if !matches!(outcome, Outcome::Refused(Refusal::NoSuchBucket)) {
+        if !matches!(outcome, Outcome::Refused(Refusal::NoSuchBucket | Refusal::PlacementTooOld)) {
             let kept = Kept {
+                at: timestamp,
                 principal: command.principal.clone(),
                 operation,
                 id: token.id.clone(),
@@ -132,6 +142,16 @@ impl Model {
             Op::DeleteAccessKey(op) => self.delete_access_key(&op.access_key),
         };
         done.unwrap_or_else(Outcome::Refused)
+    }
+
+    /// Whether the body was placed recently enough that collection cannot have taken it.
+    fn fresh(timestamp: Timestamp, body: &Body) -> Result<(), Refusal> {
+        match body {
+            Body::Placed(placement) if placement.placed_at.0.abs_diff(timestamp.0) > PLACEMENT_NS => {
+                Err(Refusal::PlacementTooOld)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn bucket(&mut self, name: &str) -> Result<&mut Bucket, Refusal> {

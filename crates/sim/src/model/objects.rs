@@ -113,6 +113,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 impl Model {
     pub(super) fn put(&mut self, place: Place<'_>, op: &PutObject) -> Result<Outcome, Refusal> {
         let bucket = self.bucket(&op.bucket)?;
+        Self::fresh(place.timestamp, &op.body)?;
         bucket.judge(&op.key, &op.condition)?;
         let order = place.order(0);
         let content = Content {

@@ -60,6 +60,8 @@ impl Model {
     }
 
     pub(super) fn upload_part(&mut self, place: Place<'_>, op: &UploadPart) -> Result<Outcome, Refusal> {
+        self.bucket(&op.bucket)?;
+        Self::fresh(place.timestamp, &op.body)?;
         let upload = self.upload(&op.bucket, &op.key, op.upload)?;
         let part = Part { order: place.order(0), len: op.len, digest: op.digest, md5: op.md5, body: op.body.clone() };
         upload.parts.insert(op.number, part);
@@ -79,8 +81,11 @@ impl Model {
         let upload = match self.upload(&op.bucket, &op.key, op.upload) {
             Ok(upload) => upload.clone(),
             Err(refusal) => {
-                let before = self.completed.get(&name).filter(|(parts, _)| *parts == listed);
-                return before.map(|(_, outcome)| outcome.clone()).ok_or(refusal);
+                let before = self.completed.get(&name);
+                let same = |(at, parts, _): &&super::Completion| {
+                    *parts == listed && place.timestamp.0 - at.0 < super::WINDOW_NS
+                };
+                return before.filter(same).map(|(_, _, outcome)| outcome.clone()).ok_or(refusal);
             }
         };
         let content = assemble(&upload, &listed)?;
@@ -90,7 +95,7 @@ impl Model {
         let outcome = Outcome::Written(bucket.written(order, &content));
         bucket.uploads.remove(&op.upload);
         bucket.write(&op.key, order, Some(content));
-        self.completed.insert(name, (listed, outcome.clone()));
+        self.completed.insert(name, (place.timestamp, listed, outcome.clone()));
         Ok(outcome)
     }
 }

@@ -124,7 +124,12 @@ impl Journal {
             self.roll(len)?;
         }
         let mut staged = Staged {
-            flushed: Flushed { number: self.number_next, batches: Vec::with_capacity(batches.len()), kept: kept.len(), len },
+            flushed: Flushed {
+                number: self.number_next,
+                batches: Vec::with_capacity(batches.len()),
+                kept: kept.len(),
+                len,
+            },
             stands: self.stands.clone(),
             carried: kept.iter().filter(|kept| kept.kind.is_latest_only()).cloned().collect(),
         };

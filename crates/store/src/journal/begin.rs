@@ -101,8 +101,7 @@ mod tests {
         let base = Base { below: 41, bytes: Bytes::from_static(b"base") };
         let head = Kept { group, kind: KeptKind::TREE_HEAD, bytes: Bytes::from_static(b"head") };
         let beginning = Beginning { group, base: base.clone(), previous: [9; 32], kept: vec![head] };
-        let mut journal =
-            Journal::begin(Arc::new(disk.clone()), options, signer.clone(), &beginning).unwrap();
+        let mut journal = Journal::begin(Arc::new(disk.clone()), options, signer.clone(), &beginning).unwrap();
         assert_eq!((journal.next_position(group), journal.head_hash(group)), (41, [9; 32]));
         fn batch(records: &[Record]) -> Batch<'_> {
             Batch { group: GroupId(1), incarnation: Incarnation(3), records }
@@ -118,8 +117,7 @@ mod tests {
         assert_eq!(journal.base(group), Some(base));
         assert_eq!(journal.kept(group, KeptKind::TREE_HEAD).as_deref(), Some(&b"head"[..]));
         assert_eq!(journal.reader().first_position(group), 41);
-        let verified =
-            verify(&disk, options.cluster, options.replica, &signer.public_key(), &mut |_| {}).unwrap();
+        let verified = verify(&disk, options.cluster, options.replica, &signer.public_key(), &mut |_| {}).unwrap();
         assert_eq!((verified.records, verified.torn), (1, None));
     }
 }

@@ -40,7 +40,9 @@ pub enum OpenError {
         known: u32,
     },
     /// Of another cluster.
-    #[error("{file} belongs to cluster {found} and this node to cluster {expected}: check the data folder and the keys")]
+    #[error(
+        "{file} belongs to cluster {found} and this node to cluster {expected}: check the data folder and the keys"
+    )]
     Cluster {
         /// The file.
         file: String,

@@ -273,11 +273,8 @@ pub(super) fn take_kept(bytes: &[u8]) -> Result<(Kept, &[u8]), FrameError> {
     if padding.iter().any(|byte| *byte != 0) {
         return Err(LayoutError::Reserved.into());
     }
-    let kept = Kept {
-        group: GroupId(u32_at(fixed, 4)),
-        kind: KeptKind(fixed[1]),
-        bytes: Bytes::copy_from_slice(content),
-    };
+    let kept =
+        Kept { group: GroupId(u32_at(fixed, 4)), kind: KeptKind(fixed[1]), bytes: Bytes::copy_from_slice(content) };
     Ok((kept, rest))
 }
 

@@ -34,7 +34,6 @@ mod writer;
 #[cfg(test)]
 mod vectors;
 
-
 pub use append::Journal;
 pub use begin::Beginning;
 pub use error::{AppendError, EraseError, OpenError, ReadError};

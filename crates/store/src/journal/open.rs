@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use types::sign::Signer;
 
+use super::JournalOptions;
 use super::append::{Current, Journal, open_segment, place_segment};
 use super::begin::Beginning;
 use super::error::OpenError;
@@ -15,7 +16,6 @@ use super::segment::{SPARE, SegmentHeader, nonce};
 use super::shelf::{Segment, Shelf};
 use super::spare::{SPARE_URGENT, Spare, make};
 use super::window::Window;
-use super::JournalOptions;
 use crate::disk::{Disk, DiskFile, is_full};
 
 /// A flush that a crash cut short. It was never reported as done, and has been removed.

@@ -138,9 +138,8 @@ impl Queue {
         self.state.lock().is_low
     }
 
-    /// Returns what it was before.
-    pub(super) fn set_low(&self, is_low: bool) -> bool {
-        std::mem::replace(&mut self.state.lock().is_low, is_low)
+    pub(super) fn set_low(&self, is_low: bool) {
+        self.state.lock().is_low = is_low;
     }
 
     pub(super) fn statistics(&self) -> Statistics {

@@ -9,9 +9,7 @@ use types::{ClusterId, GroupId, ReplicaId};
 use super::error::OpenError;
 use super::layout::{ALIGN, Crc, FRAME_HEADER_LEN, Frame, FrameError, FrameHeader, SLOT_HEADER_LEN, round_up};
 use super::open::Torn;
-use super::segment::{
-    Carried, HeaderError, SegmentHeader, Stand, VERSION, segment_name, segment_sequence,
-};
+use super::segment::{Carried, HeaderError, SegmentHeader, Stand, VERSION, segment_name, segment_sequence};
 use super::shelf::{Segment, mark};
 use super::window::Window;
 use crate::disk::Disk;
@@ -112,10 +110,7 @@ impl Walk {
             scan.stands.clone_from(&header.groups);
             scan.carried.clone_from(&header.carried);
             scan.number_next = header.number;
-        } else if header.number != scan.number_next
-            || header.groups != scan.stands
-            || header.carried != scan.carried
-        {
+        } else if header.number != scan.number_next || header.groups != scan.stands || header.carried != scan.carried {
             return damaged("it does not continue the segment before it");
         }
         let offset = round_up(header_len, ALIGN) as u64;

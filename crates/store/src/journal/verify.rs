@@ -79,7 +79,10 @@ fn verify_frame(passed: &Passed<'_>, key: Option<&VerifyingKey>, verified: &mut 
             salt.copy_from_slice(&passed.bytes[start - 32..start]);
             let body = &passed.bytes[start..start + record.header.body_len as usize];
             if body_hash(&salt, body) != record.header.body_hash {
-                return Err(format!("group {}, position {}: the body does not match", head.group, record.header.position));
+                return Err(format!(
+                    "group {}, position {}: the body does not match",
+                    head.group, record.header.position
+                ));
             }
             verified.bodies += 1;
         }

@@ -7,6 +7,8 @@ use crate::disk::DiskFile;
 
 /// Bytes read at once, where no more are asked for.
 const PIECE_LEN: usize = 1024 * 1024;
+/// Bytes compared with zero in one go.
+const BLOCK_LEN: usize = 4096;
 
 /// A piece of a file in memory.
 pub(super) struct Window {
@@ -26,7 +28,8 @@ impl Window {
         let from = match inside {
             Some(from) if from + len <= self.bytes.len() => from,
             _ => {
-                self.bytes.resize(len.max(PIECE_LEN), 0);
+                let rest = usize::try_from(self.file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
+                self.bytes.resize(len.max(PIECE_LEN).min(rest), 0);
                 self.start = offset;
                 let read = self.file.read_at(&mut self.bytes, offset)?;
                 self.bytes.truncate(read);
@@ -45,7 +48,11 @@ impl Window {
             if piece.is_empty() {
                 break;
             }
-            if let Some(at) = piece.iter().position(|byte| *byte != 0) {
+            // By blocks first: this goes over all the slack of a journal at every start.
+            let block = piece.chunks(BLOCK_LEN).position(|block| block.iter().fold(0, |all, byte| all | byte) != 0);
+            let start = block.map(|block| block * BLOCK_LEN);
+            let found = start.and_then(|start| piece[start..].iter().position(|byte| *byte != 0).map(|at| start + at));
+            if let Some(at) = found {
                 return Ok(Some(offset + at as u64));
             }
             offset += piece.len() as u64;

@@ -244,10 +244,18 @@ impl Worker {
     fn flush(&mut self, appends: Vec<Append>, oldest: Instant) -> bool {
         let mut timings = Timings { appends: appends.len(), queued: oldest.elapsed(), ..Timings::default() };
         self.gather(appends);
+        let mut has_stalled = false;
         let flushed = loop {
             match self.write(&mut timings) {
                 Ok(flushed) => break flushed,
-                Err(AppendError::Full { .. }) if !self.queue.is_stopping() => self.stall(),
+                Err(AppendError::Full { .. }) if !self.queue.is_stopping() => {
+                    // What was appended has been said, so it cannot be refused any more: wait for room.
+                    self.queue.set_low(true);
+                    if !std::mem::replace(&mut has_stalled, true) {
+                        (self.notify)(Event::Stalled);
+                    }
+                    self.queue.pause(FULL_RETRY);
+                }
                 Err(error) => {
                     self.queue.fail();
                     (self.notify)(Event::Failed(error));
@@ -300,14 +308,6 @@ impl Worker {
         timings.writing = written - sealed;
         timings.flushing = written.elapsed();
         Ok(self.journal.commit(staged))
-    }
-
-    /// Waits for room: what was appended has been said, so it cannot be refused any more.
-    fn stall(&mut self) {
-        if !self.queue.set_low(true) {
-            (self.notify)(Event::Stalled);
-        }
-        self.queue.pause(FULL_RETRY);
     }
 
     fn control(&mut self, control: Control) {

@@ -82,7 +82,8 @@ impl LogFiles {
         let (start, end) = (self.side_end(index)?, self.side_end(index + 1)?);
         let len = end.checked_sub(start).filter(|len| *len >= 4).and_then(|len| usize::try_from(len).ok());
         let len = len.filter(|len| *len <= types::limits::SIDE_LEN_MAX + 4);
-        len.map(|len| (start, len)).ok_or_else(|| self.side_index.damaged(&format!("entry {index} ends where it should not")))
+        len.map(|len| (start, len))
+            .ok_or_else(|| self.side_index.damaged(&format!("entry {index} ends where it should not")))
     }
 
     /// Where the side records of the first `len` entries end.

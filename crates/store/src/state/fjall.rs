@@ -5,10 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ::fjall::{
-    self as fjall, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable,
+    self as fjall, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+    Readable,
 };
+use bytes::Bytes;
 use types::state::{ReadError, StateRead, Table, Visit};
 
 use super::{Snapshot, State, StateBatch, StateError};
@@ -77,8 +78,7 @@ impl FjallState {
             .open()
             .map_err(fail)?;
         let open = |table: Table| database.keyspace(table.name(), || table_options(table, options)).map_err(fail);
-        let tables =
-            [open(Table::Catalog)?, open(Table::Bodies)?, open(Table::Retry)?, open(Table::Ledger)?];
+        let tables = [open(Table::Catalog)?, open(Table::Bodies)?, open(Table::Retry)?, open(Table::Ledger)?];
         let meta_options = || KeyspaceCreateOptions::default().max_memtable_size(1024 * 1024);
         let meta = database.keyspace("meta", meta_options).map_err(fail)?;
         Ok(Self { database, tables, meta, folder: Arc::clone(folder) })
@@ -179,9 +179,8 @@ impl StateRead for FjallState {
 impl State for FjallState {
     fn apply(&self, batch: StateBatch) -> Result<(), StateError> {
         // `Buffer`: handed to the operating system, not flushed.
-        let mut changes =
-            fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.writes.len() + 1)
-                .durability(Some(PersistMode::Buffer));
+        let mut changes = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.writes.len() + 1)
+            .durability(Some(PersistMode::Buffer));
         for write in batch.writes {
             let table = self.table(write.table);
             match write.value {

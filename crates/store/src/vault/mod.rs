@@ -11,9 +11,9 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::{GetResultPayload, ObjectStore as _, ObjectStoreExt as _, PutPayload};
+use types::Timestamp;
 use types::limits::{CHUNK_LEN, RESERVE_LEN};
 use types::object::{Chunk, Placement, PlacementId};
-use types::Timestamp;
 
 mod collect;
 mod name;
@@ -232,5 +232,9 @@ fn failed(file: &Path, error: &object_store::Error) -> VaultError {
 
 fn io_failed(file: &Path, error: &io::Error) -> VaultError {
     let name = file.display().to_string();
-    if crate::disk::is_full(error) { VaultError::Full(name) } else { VaultError::Io { file: name, reason: error.to_string() } }
+    if crate::disk::is_full(error) {
+        VaultError::Full(name)
+    } else {
+        VaultError::Io { file: name, reason: error.to_string() }
+    }
 }

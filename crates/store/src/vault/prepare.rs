@@ -57,9 +57,10 @@ fn sweep(shard: &Path) -> io::Result<()> {
     for entry in fs::read_dir(shard)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_half_written = name.to_string_lossy().rsplit_once('#').is_some_and(|(_, number)| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        });
+        let is_half_written = name
+            .to_string_lossy()
+            .rsplit_once('#')
+            .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
         if is_half_written {
             fs::remove_file(entry.path())?;
         }
