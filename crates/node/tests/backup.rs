@@ -44,7 +44,7 @@ async fn everything_comes_back_and_the_log_goes_on() {
     let report = restore(&file, &restored, &keys, &mut |_| {}).unwrap();
     assert_eq!(report.tree_size, expected.head.0);
     let verified = verify(&restored, &keys, &mut |_| {}).unwrap();
-    assert_eq!((verified.findings, verified.notes), (vec![], vec![]));
+    assert_eq!((verified.findings, verified.notes), (vec![], vec![]), "what nothing refers to is not restored");
     assert_eq!(verified.root, report.root);
 
     let settings = || node::NodeConfig { keys: keys.clone(), ..config(&restored) };

@@ -34,7 +34,8 @@ async fn a_sound_folder_is_verified_and_stays_as_it_is() {
     let data = folder.path().join("data");
     fill(&data).await;
     let verified = sound(&data);
-    assert_eq!(verified.notes, []);
+    // Both chunks of the part of an upload that was aborted.
+    assert!(matches!(&verified.notes[..], [note] if note.what.starts_with("2 chunks")), "{verified:?}");
     assert!(verified.entries > 150 && verified.blocks > 0 && verified.side_records > 100, "{verified:?}");
     assert_eq!(verified.tree_size, verified.entries);
     // Nine of different sizes (one is empty), uploads, small ones and versions, one with a token, two copies.
@@ -109,7 +110,7 @@ async fn what_is_missing_is_named() {
     // A stranger is a note.
     fs::write(data.join("notes.txt"), "mine").unwrap();
     let report = sound(&data);
-    assert_eq!(report.notes.len(), 1);
+    assert!(report.notes.iter().any(|note| note.place == "notes.txt"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ pub enum Mutant {
     KeepTornTail,
     /// A head is signed before its kept record is durable.
     SignBeforeKept,
-    /// The ledger's files are cut to nothing at a restart and refilled from rows only.
+    /// The ledger's files are gone at a restart.
     ForgetLedgerFiles,
 }
 
@@ -55,10 +55,20 @@ impl Mutant {
         }
     }
 
-    /// Words of the complaints by which it may be found.
+    /// Words of the complaints by which it is to be found: others would mean that a check has gone blind.
     #[must_use]
     pub fn shows_as(self) -> &'static [&'static str] {
-        &[""]
+        match self {
+            Self::AnswerBeforeDurable => &["was executed and acknowledged and is lost"],
+            Self::IgnoreFailedFlush => &["acknowledged and is lost", "was kept first"],
+            Self::MarkerWithoutRows => &["the last block commits to another state"],
+            Self::TrimBeforeSync => &["the journal was trimmed at the later cut"],
+            Self::ForgetCeiling => &["must come next"],
+            Self::SkipLastRecord => &["is next"],
+            Self::KeepTornTail => &["is damaged"],
+            Self::SignBeforeKept => &["was kept first"],
+            Self::ForgetLedgerFiles => &["entries are missing"],
+        }
     }
 }
 

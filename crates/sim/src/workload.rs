@@ -34,6 +34,7 @@ pub struct Workload {
     made: u64,
 }
 
+#[derive(Clone)]
 struct KnownUpload {
     bucket: String,
     key: String,
@@ -199,7 +200,7 @@ impl Workload {
     }
 
     fn upload_part(&mut self, clock: Timestamp) -> Op {
-        let Some((bucket, key, upload, _)) = self.known_upload() else { return self.create_upload() };
+        let Some(KnownUpload { bucket, key, upload, .. }) = self.known_upload() else { return self.create_upload() };
         let number = 1 + u16::try_from(self.random.below(3)).expect("below 3");
         let large = self.random.one_in(2);
         let (body, len, digest, md5) = self.body(clock, large);
@@ -207,7 +208,7 @@ impl Workload {
     }
 
     fn complete(&mut self) -> Op {
-        let Some((bucket, key, upload, parts)) = self.known_upload() else { return self.create_upload() };
+        let Some(KnownUpload { bucket, key, upload, parts }) = self.known_upload() else { return self.create_upload() };
         let mut parts: Vec<CompletedPart> =
             parts.into_iter().map(|(number, etag)| CompletedPart { number, etag, checksum: None }).collect();
         if parts.is_empty() || self.random.one_in(8) {
@@ -218,7 +219,7 @@ impl Workload {
     }
 
     fn abort(&mut self) -> Op {
-        let Some((bucket, key, upload, _)) = self.known_upload() else { return self.create_upload() };
+        let Some(KnownUpload { bucket, key, upload, .. }) = self.known_upload() else { return self.create_upload() };
         Op::AbortUpload(AbortUpload { bucket, key, upload })
     }
 
@@ -314,10 +315,9 @@ impl Workload {
         self.versions.get(index).cloned()
     }
 
-    fn known_upload(&mut self) -> Option<(String, String, OrderKey, Vec<(u16, String)>)> {
+    fn known_upload(&mut self) -> Option<KnownUpload> {
         let index = self.random.index(self.uploads.len().max(1));
-        let known = self.uploads.get(index)?;
-        Some((known.bucket.clone(), known.key.clone(), known.upload, known.parts.clone()))
+        self.uploads.get(index).cloned()
     }
 }
 

@@ -136,6 +136,20 @@ fn a_reader_goes_on_where_it_found_the_end() {
 }
 
 #[test]
+fn a_reader_that_trimming_overtakes_is_told() {
+    let disk = MemDisk::new();
+    let (mut journal, _) = open(&disk, SEGMENT).unwrap();
+    (0..40).for_each(|_| append(&mut journal, 3, 500));
+    let mut slow = journal.reader().read_from(GROUP, 1).unwrap();
+    let mut quick = journal.reader().read_from(GROUP, 100).unwrap();
+    slow.next().unwrap().unwrap();
+    journal.trim(GROUP, &base(100)).unwrap();
+    let error = slow.find_map(Result::err).unwrap();
+    assert!(matches!(error, ReadError::Overtaken { .. }), "{error}");
+    assert!(quick.all(|record| record.is_ok()));
+}
+
+#[test]
 fn trimming_drops_segments_and_keeps_what_must_survive() {
     let disk = MemDisk::new();
     let (mut journal, _) = open_signed(&disk, SEGMENT);

@@ -218,6 +218,27 @@ fn a_full_disk_changes_nothing() {
     check(&log, 200);
 }
 
+/// The first file of a level is made, then there is no room for what goes into it.
+#[test]
+fn a_level_begun_on_a_full_disk_is_durable_after_the_next_sync() {
+    let disk = MemDisk::new();
+    let log = open(&disk).unwrap();
+    log.append(0, &rows(0..255)).unwrap();
+    log.sync().unwrap();
+    let used: usize = disk.list().unwrap().iter().map(|name| disk.bytes(name).unwrap().len()).sum();
+    disk.set_budget(Some(used as u64 + 128 + 8 + 32 + 4 + 5));
+    assert!(matches!(log.append(255, &rows(255..256)), Err(LogError::Full { .. })));
+    assert!(disk.list().unwrap().contains(&"hash-1".to_owned()), "the test fills the disk where it means to");
+    disk.set_budget(None);
+    log.append(255, &rows(255..256)).unwrap();
+    log.sync().unwrap();
+    for seed in 0..20 {
+        let disk = disk.fork();
+        disk.crash(seed);
+        check(&open(&disk).unwrap(), 256);
+    }
+}
+
 #[test]
 fn the_document_says_what_is_written() {
     let document = include_str!("../../../docs/formats/log.md");

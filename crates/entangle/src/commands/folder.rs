@@ -85,6 +85,17 @@ pub(super) async fn run_backup(args: BackupArgs, console: Console) -> anyhow::Re
 pub(super) async fn run_restore(args: RestoreArgs, console: Console) -> anyhow::Result<Report> {
     let keys = args.keys.unwrap_or_else(|| node::keys_beside(&args.data));
     let (from, data) = (args.from, args.data);
+    if !from.exists() {
+        return Err(Failure::failed(format!("{} does not exist; name the backup with --from", from.display())).into());
+    }
+    if !keys.exists() {
+        return Err(Failure::failed(format!(
+            "{} does not exist; a backup is restored with the keys of its node, put a copy of its keys folder there or \
+             name it with --keys",
+            keys.display()
+        ))
+        .into());
+    }
     let (source, target) = (from.display().to_string(), data.display().to_string());
     let mut progress = Progress::new(&console);
     let made =

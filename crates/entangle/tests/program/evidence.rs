@@ -15,20 +15,20 @@ async fn a_receipt_verifies_offline_and_a_forged_one_does_not() {
     let place = Place::new();
     let serving = place.serve(&[]);
     let client = serving.client();
-    client.create_bucket("b").await.unwrap();
-    client.put_object("b", "a key/with ü", "value").await.unwrap();
-    let got = at(&place, &serving, &["receipt", "get", "s3://b/a key/with ü", "--out", "receipt"]);
+    client.create_bucket("box").await.unwrap();
+    client.put_object("box", "a key/with ü", "value").await.unwrap();
+    let got = at(&place, &serving, &["receipt", "get", "s3://box/a key/with ü", "--out", "receipt"]);
     assert_eq!(got.code, 0, "{got:?}");
     let policy = at(&place, &serving, &["ledger", "policy", "--out", "policy"]);
     assert_eq!(policy.code, 0, "{policy:?}");
-    let missing = at(&place, &serving, &["receipt", "get", "s3://b/other"]);
+    let missing = at(&place, &serving, &["receipt", "get", "s3://box/other"]);
     assert_eq!(missing.code, 4, "{missing:?}");
     serving.stop();
 
     let verified = place.run(&["receipt", "verify", "receipt", "--policy", "policy", "--json"]);
     assert_eq!(verified.code, 0, "{verified:?}");
     let document = verified.json();
-    assert_eq!((&document["bucket"], &document["key"]), (&"b".into(), &"a key/with ü".into()), "{document}");
+    assert_eq!((&document["bucket"], &document["key"]), (&"box".into(), &"a key/with ü".into()), "{document}");
     assert_eq!(document["level"], "included", "{document}");
 
     // The folder of the node has the same policy, but nobody may fall back to the one inside the receipt.
@@ -59,9 +59,9 @@ async fn a_receipt_verifies_offline_and_a_forged_one_does_not() {
 async fn anothers_policy_does_not_accept_it() {
     let (place, other) = (Place::new(), Place::new());
     let (serving, stranger) = (place.serve(&[]), other.serve(&[]));
-    serving.client().create_bucket("b").await.unwrap();
-    serving.client().put_object("b", "k", "v").await.unwrap();
-    assert_eq!(at(&place, &serving, &["receipt", "get", "s3://b/k", "--out", "receipt"]).code, 0);
+    serving.client().create_bucket("box").await.unwrap();
+    serving.client().put_object("box", "k", "v").await.unwrap();
+    assert_eq!(at(&place, &serving, &["receipt", "get", "s3://box/k", "--out", "receipt"]).code, 0);
     let policy = other.path("data-keys/policy");
     let policy = policy.to_str().unwrap();
     let refused = place.run(&["receipt", "verify", "receipt", "--policy", policy, "--json"]);
@@ -77,14 +77,14 @@ async fn the_ledger_of_a_running_node_is_recomputed() {
     let place = Place::new();
     let serving = place.serve(&[]);
     let client = serving.client();
-    client.create_bucket("b").await.unwrap();
+    client.create_bucket("box").await.unwrap();
     // Enough for full tiles and bundles, and for partial ones.
     let writers: Vec<_> = (0..16)
         .map(|writer| {
             let client = client.clone();
             tokio::spawn(async move {
                 for index in 0..25 {
-                    client.put_object("b", &format!("{writer}/{index}"), "v").await.unwrap();
+                    client.put_object("box", &format!("{writer}/{index}"), "v").await.unwrap();
                 }
             })
         })
@@ -93,7 +93,7 @@ async fn the_ledger_of_a_running_node_is_recomputed() {
         writer.await.unwrap();
     }
     // A receipt waits until its write is in the log.
-    assert_eq!(at(&place, &serving, &["receipt", "get", "s3://b/15/24"]).code, 0);
+    assert_eq!(at(&place, &serving, &["receipt", "get", "s3://box/15/24"]).code, 0);
     let verified = at(&place, &serving, &["ledger", "verify", "--json"]);
     assert_eq!(verified.code, 0, "{verified:?}");
     let document = verified.json();

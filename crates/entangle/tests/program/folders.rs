@@ -5,11 +5,11 @@ use crate::support::{Place, files};
 async fn filled(place: &Place) {
     let serving = place.serve(&[]);
     let client = serving.client();
-    client.create_bucket("b").await.unwrap();
+    client.create_bucket("box").await.unwrap();
     for index in 0..30 {
-        client.put_object("b", &format!("small-{index}"), format!("value {index}")).await.unwrap();
+        client.put_object("box", &format!("small-{index}"), format!("value {index}")).await.unwrap();
     }
-    client.put_object("b", "large", vec![7; 5_000_000]).await.unwrap();
+    client.put_object("box", "large", vec![7; 5_000_000]).await.unwrap();
     serving.stop();
 }
 
@@ -43,15 +43,18 @@ async fn a_backup_restores_into_a_new_folder_and_serves() {
     assert_eq!(again.code, 1, "a backup is never overwritten: {again:?}");
     let restored = place.run(&["restore", "--from", "copy", "--data", "new", "--keys", "data-keys", "--json"]);
     assert_eq!(restored.code, 0, "{restored:?}");
+    let keyless = place.run(&["restore", "--from", "copy", "--data", "newer"]);
+    assert_eq!(keyless.code, 1, "{keyless:?}");
+    assert!(keyless.sentence().contains("newer-keys does not exist"), "{keyless:?}");
     let again = place.run(&["restore", "--from", "copy", "--data", "new", "--keys", "data-keys"]);
     assert_eq!(again.code, 1, "a folder is never overwritten: {again:?}");
     std::fs::remove_dir_all(place.path("data")).unwrap();
     std::fs::rename(place.path("new"), place.path("data")).unwrap();
     let serving = place.serve(&[]);
     let client = serving.client();
-    assert_eq!(client.read_object("b", "small-29", 100).await.unwrap(), "value 29");
-    assert_eq!(client.read_object("b", "large", 5_000_000).await.unwrap(), vec![7; 5_000_000]);
-    client.put_object("b", "after", "x").await.unwrap();
+    assert_eq!(client.read_object("box", "small-29", 100).await.unwrap(), "value 29");
+    assert_eq!(client.read_object("box", "large", 5_000_000).await.unwrap(), vec![7; 5_000_000]);
+    client.put_object("box", "after", "x").await.unwrap();
 }
 
 #[test]

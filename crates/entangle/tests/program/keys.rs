@@ -9,7 +9,7 @@ async fn a_key_comes_and_goes() {
     let place = Place::new();
     let serving = place.serve(&[]);
     let endpoint = serving.endpoint();
-    serving.client().create_bucket("b").await.unwrap();
+    serving.client().create_bucket("box").await.unwrap();
     let run = |arguments: &[&str]| {
         let mut all = vec!["keys"];
         all.extend(arguments);
@@ -21,13 +21,13 @@ async fn a_key_comes_and_goes() {
     let made = made.json();
     let (access_key, secret_key) = (made["access_key"].as_str().unwrap(), made["secret_key"].as_str().unwrap());
     let archive = client(endpoint, Some(Credentials::new(access_key, secret_key)));
-    archive.put_object("b", "k", "v").await.unwrap();
+    archive.put_object("box", "k", "v").await.unwrap();
 
     std::fs::write(place.path("secret"), "chosen-by-the-operator\n").unwrap();
     let chosen = run(&["add", "operator-key", "--secret-file", "secret"]);
     assert_eq!(chosen.code, 0, "{chosen:?}");
     let operator = client(endpoint, Some(Credentials::new("operator-key", "chosen-by-the-operator")));
-    assert_eq!(operator.read_object("b", "k", 10).await.unwrap(), "v");
+    assert_eq!(operator.read_object("box", "k", 10).await.unwrap(), "v");
 
     let list = run(&["list"]);
     assert_eq!(list.code, 0, "{list:?}");
@@ -41,13 +41,13 @@ async fn a_key_comes_and_goes() {
     );
 
     assert_eq!(run(&["remove", access_key]).code, 0);
-    let refused = archive.read_object("b", "k", 10).await.unwrap_err();
+    let refused = archive.read_object("box", "k", 10).await.unwrap_err();
     assert!(refused.to_string().starts_with("InvalidAccessKeyId"), "{refused}");
     assert_eq!(run(&["remove", access_key]).code, 4, "it is gone");
     assert_eq!(run(&["remove", "operator-key"]).code, 0);
     let last = run(&["remove", serving.text("access_key")]);
     assert_eq!(last.code, 1, "the last one stays: {last:?}");
-    assert!(serving.client().read_object("b", "k", 10).await.is_ok());
+    assert!(serving.client().read_object("box", "k", 10).await.is_ok());
 }
 
 #[test]

@@ -100,8 +100,11 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start(place: &Place, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = place.command(&["--json", "serve", "--data", "data"]);
-        command.args(["--s3", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(arguments);
+        let mut command = place.command(&["--json", "serve", "--s3", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(arguments);
+        if !arguments.contains(&"--data") {
+            command.args(["--data", "data"]);
+        }
         command.envs(variables.iter().copied());
         Self::spawn(command, place.path("log"))
     }

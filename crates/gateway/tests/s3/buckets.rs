@@ -70,18 +70,18 @@ async fn configuration_that_is_not_set() {
         ("object-lock", 404, "ObjectLockConfigurationNotFoundError"),
         ("publicAccessBlock", 404, "NoSuchPublicAccessBlockConfiguration"),
     ] {
-        client.get(&format!("/b?{name}")).send().await.expect_error(status, code);
+        client.get(&format!("/bkt?{name}")).send().await.expect_error(status, code);
         client.get(&format!("/none?{name}")).send().await.expect_error(404, "NoSuchBucket");
     }
     for name in ["versioning", "logging", "notification", "accelerate", "requestPayment", "analytics", "inventory"] {
-        client.get(&format!("/b?{name}")).send().await.expect_status(200);
+        client.get(&format!("/bkt?{name}")).send().await.expect_status(200);
     }
-    assert_eq!(client.get("/b?acl").send().await.elements("Permission"), ["FULL_CONTROL"]);
+    assert_eq!(client.get("/bkt?acl").send().await.elements("Permission"), ["FULL_CONTROL"]);
     let cors = "<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule></CORSConfiguration>";
     for (name, body) in [("cors", cors), ("policy", "{}"), ("tagging", "<Tagging><TagSet/></Tagging>")] {
-        client.put(&format!("/b?{name}")).body(body).send().await.expect_error(501, "NotImplemented");
+        client.put(&format!("/bkt?{name}")).body(body).send().await.expect_error(501, "NotImplemented");
     }
-    client.delete("/b?policy").send().await.expect_error(501, "NotImplemented");
-    client.head("/b").send().await.expect_status(200);
+    client.delete("/bkt?policy").send().await.expect_error(501, "NotImplemented");
+    client.head("/bkt").send().await.expect_status(200);
     server.stop().await;
 }

@@ -290,13 +290,10 @@ impl Request {
     }
 
     fn canonical_query(&self) -> String {
-        let mut pairs: Vec<String> = self
-            .query
-            .iter()
-            .map(|(name, value)| format!("{}={}", encode(name, false), encode(value, false)))
-            .collect();
+        let mut pairs: Vec<(String, String)> =
+            self.query.iter().map(|(name, value)| (encode(name, false), encode(value, false))).collect();
         pairs.sort();
-        pairs.join("&")
+        pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
     }
 
     fn signature(

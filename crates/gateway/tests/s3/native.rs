@@ -18,7 +18,7 @@ async fn status_and_policy() {
     client.get("/_entangle/v1/nothing").send().await.expect_error(404, "NoSuchRoute");
     client.get("/_entangle").send().await.expect_error(404, "NoSuchRoute");
     client.delete("/_entangle/v1/status").send().await.expect_error(405, "MethodNotAllowed");
-    for route in ["status", "policy", "checkpoint", "keys", "receipt/b/k", "tile/0/000"] {
+    for route in ["status", "policy", "checkpoint", "keys", "receipt/bkt/k", "tile/0/000"] {
         let anonymous = client.get(&format!("/_entangle/v1/{route}")).anonymous();
         anonymous.send().await.expect_error(403, "AccessDenied");
     }
@@ -31,21 +31,21 @@ async fn receipts_verify_offline() {
     let (server, client) = Server::with_bucket().await;
     let policy = client.get("/_entangle/v1/policy").send().await.expect_status(200);
     let policy = Policy::from_bytes(&policy.body).unwrap();
-    client.put("/b/dir/a key").body("hello").send().await.expect_status(200);
-    let file = client.get("/_entangle/v1/receipt/b/dir/a key").send().await.expect_status(200);
+    client.put("/bkt/dir/a key").body("hello").send().await.expect_status(200);
+    let file = client.get("/_entangle/v1/receipt/bkt/dir/a key").send().await.expect_status(200);
     let receipt = ReceiptFile::from_bytes(&file.body).unwrap().receipt;
     let verified = receipt.verify(&policy).unwrap();
     assert!(verified.sentence().contains("dir/a key"), "{}", verified.sentence());
-    let by_query = client.get("/_entangle/v1/receipt/b").query("key", "dir/a key").send().await.expect_status(200);
+    let by_query = client.get("/_entangle/v1/receipt/bkt").query("key", "dir/a key").send().await.expect_status(200);
     assert!(ReceiptFile::from_bytes(&by_query.body).unwrap().receipt.verify(&policy).is_ok());
     // The commit receipt in the header of a write.
-    let put = client.put("/b/k").header("x-entangle-wait", "included").body("x").send().await.expect_status(200);
+    let put = client.put("/bkt/k").header("x-entangle-wait", "included").body("x").send().await.expect_status(200);
     let receipt = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, put.header("x-entangle-receipt"));
     let receipt = ledger::receipt::Receipt::from_bytes(&receipt.unwrap()).unwrap();
     assert!(receipt.verify(&policy).is_ok());
-    client.get("/_entangle/v1/receipt/b/none").send().await.expect_error(404, "NoSuchKey");
+    client.get("/_entangle/v1/receipt/bkt/none").send().await.expect_error(404, "NoSuchKey");
     client.get("/_entangle/v1/receipt/none/k").send().await.expect_error(404, "NoSuchBucket");
-    let version = client.get("/_entangle/v1/receipt/b/k?versionId=nonsense").send().await;
+    let version = client.get("/_entangle/v1/receipt/bkt/k?versionId=nonsense").send().await;
     version.expect_error(400, "InvalidArgument");
     server.stop().await;
 }
@@ -54,7 +54,7 @@ async fn receipts_verify_offline() {
 async fn a_public_ledger_is_read_by_anyone() {
     let server = Server::start_with(|config| config.ledger_public = true).await;
     let client = server.client();
-    client.put("/b").header("x-entangle-wait", "included").send().await.expect_status(200);
+    client.put("/bkt").header("x-entangle-wait", "included").send().await.expect_status(200);
     let checkpoint = client.get("/_entangle/v1/checkpoint").anonymous().send().await.expect_status(200);
     let size: u64 = checkpoint.text().lines().nth(1).unwrap().parse().unwrap();
     let entries = format!("/_entangle/v1/tile/entries/000.p/{size}");
@@ -63,7 +63,7 @@ async fn a_public_ledger_is_read_by_anyone() {
     assert_eq!(client.get(&tile).anonymous().send().await.expect_status(200).body.len() as u64, 32 * size);
     client.get("/_entangle/v1/tile/0/999").anonymous().send().await.expect_error(404, "NotInLedger");
     client.get("/_entangle/v1/tile/nonsense").anonymous().send().await.expect_error(404, "NotInLedger");
-    for route in ["status", "policy", "keys", "receipt/b/k"] {
+    for route in ["status", "policy", "keys", "receipt/bkt/k"] {
         let anonymous = client.get(&format!("/_entangle/v1/{route}")).anonymous();
         anonymous.send().await.expect_error(403, "AccessDenied");
     }
@@ -78,18 +78,18 @@ async fn access_keys_come_and_go() {
     let (id, secret) = (made["access_key"].as_str().unwrap(), made["secret_key"].as_str().unwrap());
     assert_eq!((id.len(), secret.len()), (20, 40));
     let mine = client.with_credentials(id, secret);
-    mine.put("/b/k").body("x").send().await.expect_status(200);
+    mine.put("/bkt/k").body("x").send().await.expect_status(200);
     let listed = client.get("/_entangle/v1/keys").send().await.expect_status(200);
     assert!(!listed.text().contains(secret));
     let listed: Value = serde_json::from_slice(&listed.body).unwrap();
     assert_eq!(listed["keys"].as_array().unwrap().len(), 2);
     client.delete(&format!("/_entangle/v1/keys/{id}")).send().await.expect_status(204);
-    mine.get("/b/k").send().await.expect_error(403, "InvalidAccessKeyId");
+    mine.get("/bkt/k").send().await.expect_error(403, "InvalidAccessKeyId");
     client.delete(&format!("/_entangle/v1/keys/{id}")).send().await.expect_error(404, "NoSuchAccessKey");
     client.delete("/_entangle/v1/keys/AKTEST").send().await.expect_error(409, "LastAccessKey");
     let chosen = r#"{"access_key":"chosen","secret_key":"chosen-secret"}"#;
     client.post("/_entangle/v1/keys").body(chosen).send().await.expect_status(201);
-    client.with_credentials("chosen", "chosen-secret").get("/b/k").send().await.expect_status(200);
+    client.with_credentials("chosen", "chosen-secret").get("/bkt/k").send().await.expect_status(200);
     for bad in ["{", r#"{"secret_key":"short"}"#, r#"{"access_key":"a b"}"#, r#"{"unknown":1}"#] {
         client.post("/_entangle/v1/keys").body(bad).send().await.expect_error(400, "InvalidArgument");
     }

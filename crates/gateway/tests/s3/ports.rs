@@ -23,8 +23,8 @@ async fn buckets_in_the_host() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_port_tells_and_does_nothing() {
     let (server, client) = Server::with_bucket().await;
-    client.put("/b/k").body("hello").send().await.expect_status(200);
-    client.get("/b/none").send().await.expect_status(404);
+    client.put("/bkt/k").body("hello").send().await.expect_status(200);
+    client.get("/bkt/none").send().await.expect_status(404);
     let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
     for (path, part) in [("/healthz", "ok"), ("/readyz", "ready"), ("/status", "\"ledger\"")] {
         let answer = send_raw(server.admin, &ask(path), "GET").await.expect_status(200);
@@ -73,7 +73,7 @@ async fn https() {
     .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
     for (request, status) in
-        [(client.put("/b"), 200), (client.put("/b/k").body("hello"), 200), (client.get("/b/k"), 200)]
+        [(client.put("/bkt"), 200), (client.put("/bkt/k").body("hello"), 200), (client.get("/bkt/k"), 200)]
     {
         let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
         let name = "localhost".try_into().unwrap();
@@ -100,7 +100,7 @@ async fn a_port_in_use_is_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_lets_a_request_end() {
     let (server, client) = Server::with_bucket().await;
-    let (mut stream, method) = client.put("/b/k").body("hello").wire_body("hel").open().await;
+    let (mut stream, method) = client.put("/bkt/k").body("hello").wire_body("hel").open().await;
     // The request is in flight once its operation asks for the rest.
     let metrics = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     for _ in 0..500 {

@@ -21,13 +21,25 @@ pub(crate) struct Server {
     _folder: tempfile::TempDir,
 }
 
+/// In memory where the system has a file system there: these tests are about HTTP, not about the disk.
+fn folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir()
+        && let Ok(folder) = tempfile::tempdir_in(memory)
+    {
+        folder
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
 impl Server {
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
     pub(crate) async fn start_with(adjust: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let node = Node::start(NodeConfig::new(folder.path().join("data"))).unwrap();
         node.put_access_key("", ACCESS_KEY, &Secret::new(SECRET_KEY.to_owned()), "tests").await.unwrap();
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
@@ -48,11 +60,11 @@ impl Server {
         Client::new(self.address, Credentials::new(ACCESS_KEY, SECRET_KEY))
     }
 
-    /// A client, and a bucket `b` to use.
+    /// A client, and a bucket `bkt` to use.
     pub(crate) async fn with_bucket() -> (Self, Client) {
         let server = Self::start().await;
         let client = server.client();
-        client.put("/b").send().await.expect_status(200);
+        client.put("/bkt").send().await.expect_status(200);
         (server, client)
     }
 

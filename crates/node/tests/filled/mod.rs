@@ -48,12 +48,15 @@ pub async fn fill(data: &Path) -> Vec<Vec<u8>> {
     let versioning = SetVersioning { bucket: "versions".to_owned(), versioning: Versioning::Enabled };
     write(&node, Op::SetVersioning(versioning)).await;
     for (seed, size) in (0..).zip([0, 1, 700, 5_000, 100_000, 131_073, 300_000, 4_194_304, 5_000_000]) {
-        receipts.push(put(&node, "plain", &format!("size {size}"), &bytes(seed, size)).await.receipt.unwrap());
+        let written = put(&node, "plain", &format!("size {size}"), &bytes(seed, size)).await;
+        assert!(matches!(written.outcome, Outcome::Written(_)), "{:?}", written.outcome);
+        receipts.push(written.receipt.unwrap());
     }
     upload(&node).await;
     node.shutdown().await;
     drop(node);
-    let node = Node::start(config(data)).unwrap();
+    // From here on there are checkpoints, so that the journal has a base and the log files stand alone.
+    let node = Node::start(NodeConfig { checkpoint_len: 32 << 10, ..config(data) }).unwrap();
     for seed in 100..160 {
         receipts.push(put(&node, "plain", &format!("small {}", seed % 40), &bytes(seed, 40)).await.receipt.unwrap());
         put(&node, "versions", &format!("v {}", seed % 7), &bytes(seed, 50)).await;
@@ -239,7 +242,7 @@ async fn dump_ledger(node: &Node, dump: &mut Dump) -> Result<(), String> {
     dump.head = (signed.checkpoint().size, signed.checkpoint().root);
     for tile in TilePath::all_of(TileKind::Entries, dump.head.0) {
         let bundle = node.tile(&tile.to_string()).map_err(|error| text(&error))?;
-        for leaf in unbundle(&bundle).ok_or("no bundle")? {
+        for leaf in unbundle(&bundle).map_err(|error| text(&error))? {
             let entry = Entry::from_bytes(leaf.try_into().unwrap()).map_err(|error| text(&error))?;
             let inclusion = node.inclusion(entry.order).map_err(|error| text(&error))?;
             inclusion.proof.verify(&inclusion.entry, &policy).map_err(|error| text(&error))?;

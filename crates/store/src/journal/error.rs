@@ -155,6 +155,12 @@ pub enum ReadError {
         /// What does not check.
         reason: String,
     },
+    /// The segment was trimmed before the reader was through with it.
+    #[error("{file} was trimmed while it was read: start again from a later position")]
+    Overtaken {
+        /// The segment.
+        file: String,
+    },
     /// The records asked for have been trimmed.
     #[error("group {group}: position {position} has been trimmed; the journal starts at {first}")]
     Trimmed {

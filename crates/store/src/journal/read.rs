@@ -218,7 +218,6 @@ impl Cursor {
         loop {
             let segments = self.shelf.segments.read();
             let Some(last) = segments.back().map(|segment| segment.sequence) else { return Ok(None) };
-            // A segment trimmed meanwhile is read to its end through the open handle: it has grown no more.
             let end = segments.iter().find(|segment| segment.sequence == self.sequence).map(|segment| segment.end);
             let follower = segments.iter().find(|segment| segment.sequence > self.sequence);
             match end {
@@ -232,8 +231,7 @@ impl Cursor {
             let Some(follower) = follower else { return Ok(None) };
             let next = Self::new(Arc::clone(&self.shelf), follower, &follower.marks[0]);
             if next.number != self.number {
-                let (file, offset) = (self.place.clone(), self.offset);
-                return Err(ReadError::Damaged { file, offset, reason: "it was trimmed while it was read".to_owned() });
+                return Err(ReadError::Overtaken { file: self.place.clone() });
             }
             drop(segments);
             *self = next;

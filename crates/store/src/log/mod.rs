@@ -17,7 +17,7 @@ mod open;
 mod side;
 mod verify;
 
-pub use verify::VerifiedLog;
+pub use verify::{VerifiedLog, VisitRow};
 
 use crate::disk::{Disk, DiskFile, is_full};
 use mark::{Mark, MarkFile};
@@ -167,15 +167,14 @@ impl LogFiles {
         self.side.write(&buffers.side, writer.side_len)?;
         self.side_index.write(&buffers.index, len * 8)?;
         let end = len + rows.len() as u64;
-        writer.has_new_names |= self.append_hashes(len, end, &buffers.leaves)?;
+        self.append_hashes(&mut writer, len, end, &buffers.leaves)?;
         writer.side_len = side_len;
         self.len.store(end, Ordering::Release);
         Ok(())
     }
 
-    /// Writes leaf hashes and the roots of what they complete. Returns whether a file was made.
-    fn append_hashes(&self, len: u64, end: u64, leaves: &[u8]) -> Result<bool, LogError> {
-        let mut made = false;
+    /// Writes leaf hashes and the roots of what they complete.
+    fn append_hashes(&self, writer: &mut WriterState, len: u64, end: u64, leaves: &[u8]) -> Result<(), LogError> {
         self.level(0)?.write(leaves, len * HASH_LEN as u64)?;
         let (mut len, mut end, mut level) = (len, end, 0);
         loop {
@@ -183,7 +182,7 @@ impl LogFiles {
             level += 1;
             (len, end) = (len / TILE_WIDTH as u64, end / TILE_WIDTH as u64);
             if len == end {
-                return Ok(made);
+                return Ok(());
             }
             let mut roots = Vec::new();
             for index in len..end {
@@ -193,7 +192,7 @@ impl LogFiles {
             if self.levels.read().len() == level {
                 let named = Named::create_or_open(self.disk.as_ref(), &level_name(level))?;
                 self.levels.write().push(named);
-                made = true;
+                writer.has_new_names = true;
             }
             self.level(level)?.write(&roots, len * HASH_LEN as u64)?;
         }

@@ -13,14 +13,14 @@ pub struct VerifiedLog {
     pub root: Hash,
 }
 
+/// What [`LogFiles::verify`] calls for each entry: its index, its bytes and its side record.
+pub type VisitRow<'a, E> = dyn FnMut(u64, &[u8; ENTRY_LEN], &[u8]) -> Result<(), E> + 'a;
+
 impl LogFiles {
     /// Recomputes every hash from the entries and compares it with what is stored, and checks that every side
     /// record lies where its entry says. `visit` is given each entry and its side record, in order; what it
     /// returns as an error stops the walk.
-    pub fn verify<E: From<LogError>>(
-        &self,
-        visit: &mut dyn FnMut(u64, &[u8; ENTRY_LEN], &[u8]) -> Result<(), E>,
-    ) -> Result<VerifiedLog, E> {
+    pub fn verify<E: From<LogError>>(&self, visit: &mut VisitRow<'_, E>) -> Result<VerifiedLog, E> {
         let len = self.len();
         let mut frontier = ledger::tree::Frontier::new();
         let mut first = 0;

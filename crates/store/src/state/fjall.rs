@@ -141,14 +141,14 @@ fn failed(folder: &str, error: fjall::Error) -> StateError {
     }
 }
 
-fn unreadable(error: fjall::Error) -> ReadError {
+fn unreadable(error: &fjall::Error) -> ReadError {
     ReadError(error.to_string())
 }
 
 /// Calls `visit` for the rows that `iter` gives.
 fn visit_all(iter: fjall::Iter, visit: &mut Visit<'_>) -> Result<(), ReadError> {
     for row in iter {
-        let (key, value) = row.into_inner().map_err(unreadable)?;
+        let (key, value) = row.into_inner().map_err(|error| unreadable(&error))?;
         if visit(&key, &value) == ControlFlow::Break(()) {
             break;
         }
@@ -156,8 +156,10 @@ fn visit_all(iter: fjall::Iter, visit: &mut Visit<'_>) -> Result<(), ReadError> 
     Ok(())
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The range of a scan; `None` when it is empty.
-fn bounds<'a>(start: &'a [u8], end: &'a [u8]) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+fn bounds<'a>(start: &'a [u8], end: &'a [u8]) -> Option<Bounds<'a>> {
     match end {
         [] => Some((Bound::Included(start), Bound::Unbounded)),
         _ if start < end => Some((Bound::Included(start), Bound::Excluded(end))),
@@ -167,7 +169,7 @@ fn bounds<'a>(start: &'a [u8], end: &'a [u8]) -> Option<(Bound<&'a [u8]>, Bound<
 
 impl StateRead for FjallState {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        Ok(self.table(table).get(key).map_err(unreadable)?.map(Bytes::from))
+        Ok(self.table(table).get(key).map_err(|error| unreadable(&error))?.map(Bytes::from))
     }
 
     fn scan(&self, table: Table, start: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), ReadError> {
@@ -218,7 +220,7 @@ struct FjallSnapshot {
 
 impl StateRead for FjallSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        let found = self.snapshot.get(self.state.table(table), key).map_err(unreadable)?;
+        let found = self.snapshot.get(self.state.table(table), key).map_err(|error| unreadable(&error))?;
         Ok(found.map(Bytes::from))
     }
 
