@@ -2,7 +2,7 @@
 #
 # run.sh sets: S3_ENDPOINT (with scheme), S3_CA (a file, or empty), S3_WORK (an empty folder), AWS_ACCESS_KEY_ID,
 # AWS_SECRET_ACCESS_KEY, and PATH with the clients in front.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$S3_WORK"
 client=$(basename "$0" .sh)
 
@@ -21,6 +21,11 @@ body() {
     mkdir -p "$(dirname "$1")"
     openssl enc -aes-128-ctr -pass "pass:$1" -nosalt -pbkdf2 -iter 1 -in /dev/zero 2>/dev/null | head -c "$2" >"$1" || true
     [[ $(stat -c %s "$1") == "$2" ]] || fail "could not make $1"
+}
+
+# part FILE FIRST LENGTH
+part() {
+    tail -c "+$(($2 + 1))" "$1" | head -c "$3" || true
 }
 
 same() {

@@ -32,7 +32,7 @@ done
 equal "$(rc md5sum "node:$bucket/put/200000")" "$(md5 put/200000)  200000" "MD5"
 passed "put, get, MD5"
 
-same <(rc cat --offset 4194000 --count 1001 "node:$bucket/put/5000000") <(tail -c +4194001 put/5000000 | head -c 1001) "a range"
+same <(rc cat --offset 4194000 --count 1001 "node:$bucket/put/5000000") <(part put/5000000 4194000 1001) "a range"
 same <(rc cat --tail 7 "node:$bucket/put/200000") <(tail -c 7 put/200000) "a range from the end"
 passed "ranges"
 
@@ -61,7 +61,7 @@ same large large-back "100 MiB in parts"
 rc copyto --s3-copy-cutoff 20Mi "node:$bucket/large" "node:$bucket/large-copy"
 rc copyto "node:$bucket/large-copy" large-back
 same large large-back "a copy of 100 MiB in parts"
-same <(rc rcat "node:$bucket/streamed" <large && rc cat "node:$bucket/streamed") large "a stream of unknown length"
+same <(rc rcat "node:$bucket/streamed" <large 2>/dev/null && rc cat "node:$bucket/streamed") large "a stream of unknown length"
 passed "multipart, 100 MiB"
 
 url=$(rc link --expire 60s "node:$bucket/put/200000")
@@ -70,10 +70,12 @@ same put/200000 presigned "presigned"
 equal "$(curl_checked -o /dev/null -w '%{http_code}' "${url/put/pot}")" 403 "a presigned URL for another key"
 passed "presign"
 
-rc copyto --header-upload 'If-None-Match: *' put/1000 "node:$bucket/condition"
-refused 412 rc copyto --ignore-times --header-upload 'If-None-Match: *' put/200000 "node:$bucket/condition"
-rc copyto --ignore-times --header-upload "If-Match: $(md5 put/1000)" put/200000 "node:$bucket/condition"
-refused 412 rc copyto --ignore-times --header-upload "If-Match: $(md5 put/1000)" put/1000 "node:$bucket/condition"
+# A header goes with every request, so nothing else may be asked of the node.
+condition() { rc rcat --streaming-upload-cutoff 1Mi --s3-no-head --s3-no-check-bucket --header "$1" "node:$bucket/condition" <"$2"; }
+condition 'If-None-Match: *' put/1000
+refused 412 condition 'If-None-Match: *' put/200000
+condition "If-Match: $(md5 put/1000)" put/200000
+refused 412 condition "If-Match: $(md5 put/1000)" put/1000
 rc copyto "node:$bucket/condition" condition
 same put/200000 condition "the last success"
 passed "conditional puts"

@@ -10,6 +10,7 @@ secret_key = $AWS_SECRET_ACCESS_KEY
 host_base = $host
 host_bucket = $host
 bucket_location = us-east-1
+signurl_use_https = $([[ $S3_ENDPOINT == https:* ]] && echo True || echo False)
 use_https = $([[ $S3_ENDPOINT == https:* ]] && echo True || echo False)
 ca_certs_file = $S3_CA
 signature_v2 = False
@@ -44,7 +45,7 @@ s3 sync --quiet many/ "s3://$bucket/many/"
 equal "$(s3 ls --recursive "s3://$bucket/many/" | wc -l)" 1500 "keys under a prefix"
 equal "$(s3 ls "s3://$bucket/many/" | awk '{print $2}' | tr '\n' ' ')" \
     "s3://$bucket/many/a/ s3://$bucket/many/b/ s3://$bucket/many/c/ " "a delimiter"
-equal "$(s3 ls --limit 7 "s3://$bucket/many/a/" | wc -l)" 7 "a limit"
+equal "$(s3 ls --limit 7 "s3://$bucket/many/a/" 2>/dev/null | wc -l)" 7 "a limit"
 mkdir many-back
 s3 sync --quiet "s3://$bucket/many/" many-back/
 same_folders many many-back

@@ -18,18 +18,23 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Dependencies that say too much, unless a filter names them: s3s logs every refused request as an error, and
+/// signatures at debug; the gateway logs what matters of that.
+const QUIET: [(&str, &str); 3] = [("s3s", "s3s=off"), ("fjall", "fjall=warn"), ("lsm_tree", "lsm_tree=warn")];
+
 /// Starts logging, once per process. Panics are logged too, without a backtrace.
 pub(crate) fn start(filter: &Sourced, format: Format) -> Result<(), Failure> {
     let parsed = EnvFilter::builder().parse(&filter.text).map_err(|error| {
         let (origin, text) = (&filter.origin, &filter.text);
         Failure::usage(format!("{origin}: {text:?} is no log filter ({error}); write it as info or info,gateway=debug"))
     })?;
-    // s3s logs every refused request as an error, and signatures at debug; the gateway logs what matters of them.
-    let quiet = if filter.text.contains("s3s") { None } else { "s3s=off".parse().ok() };
-    let parsed = match quiet {
-        Some(directive) => parsed.add_directive(directive),
-        None => parsed,
-    };
+    let parsed = QUIET.iter().filter(|(name, _)| !filter.text.contains(name)).fold(parsed, |parsed, (_, directive)| {
+        // The directives are constant and valid; without one, logs would only be longer.
+        match directive.parse() {
+            Ok(directive) => parsed.add_directive(directive),
+            Err(_) => parsed,
+        }
+    });
     let terminal = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
     let human = match format {

@@ -152,12 +152,8 @@ fn check_format(root: &Path, format: &Path) -> Result<(), StartError> {
 
 fn lock(root: &Path) -> Result<File, StartError> {
     let path = root.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|source| io(&path, source))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|source| io(&path, source))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::InUse { path }),

@@ -47,8 +47,8 @@ impl HashReader for Files<'_> {
 /// Signs a head as the log and as a node. Its kept record must be durable.
 pub(crate) fn sign_checkpoint(shared: &Shared, head: Head) -> Vec<u8> {
     let checkpoint = Checkpoint::new(&shared.genesis.origin, head.size, head.root);
-    let mut signed =
-        SignedCheckpoint::sign(checkpoint, shared.keys.node.as_ref()).expect("the origin of the genesis makes a checkpoint");
+    let mut signed = SignedCheckpoint::sign(checkpoint, shared.keys.node.as_ref())
+        .expect("the origin of the genesis makes a checkpoint");
     let me = shared.genesis.members.iter().find(|member| member.replica == shared.replica);
     if let Some(me) = me {
         signed.cosign(&me.name, shared.keys.node.as_ref(), clock::now().wall_ns / 1_000_000_000);
@@ -90,8 +90,8 @@ impl Node {
         match tile.kind() {
             TileKind::Entries => {
                 let entries = self.shared.log.entries(tile.range()).map_err(read)?;
-                let bundled = bundle(entries.chunks_exact(Entry::LEN))
-                    .map_err(|error| ProofError::Read(error.to_string()))?;
+                let bundled =
+                    bundle(entries.chunks_exact(Entry::LEN)).map_err(|error| ProofError::Read(error.to_string()))?;
                 Ok(bundled.into())
             }
             TileKind::Hashes { .. } => {
@@ -140,8 +140,7 @@ impl Node {
     }
 
     fn entry_at(&self, index: u64) -> Result<[u8; Entry::LEN], ProofError> {
-        let entries =
-            self.shared.log.entries(index..index + 1).map_err(|error| ProofError::Read(error.to_string()))?;
+        let entries = self.shared.log.entries(index..index + 1).map_err(|error| ProofError::Read(error.to_string()))?;
         entries.as_slice().try_into().map_err(|_| ProofError::NotFound)
     }
 }

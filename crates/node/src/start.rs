@@ -124,9 +124,8 @@ pub(crate) fn recover(
         tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
     }
     let options = FjallOptions { cache_len, ..FjallOptions::default() };
-    let state = Arc::new(
-        FjallState::open(&places.state, options).map_err(|error| StartError::State(error.to_string()))?,
-    );
+    let state =
+        Arc::new(FjallState::open(&places.state, options).map_err(|error| StartError::State(error.to_string()))?);
     let log = LogFiles::open(places.ledger).map_err(|error| StartError::Ledger(error.to_string()))?;
     let log = Arc::new(log);
     let overlay = Arc::new(Overlay::default());
@@ -196,8 +195,8 @@ impl Recovered {
             request: None,
             op: types::Op::Genesis(self.genesis.clone()),
         };
-        let submission = crate::write::accept::submission(&command)
-            .map_err(|error| StartError::Core(error.to_string()))?;
+        let submission =
+            crate::write::accept::submission(&command).map_err(|error| StartError::Core(error.to_string()))?;
         self.replica
             .handle_submit(clock::now(), command, submission)
             .map_err(|error| StartError::Core(error.to_string()))?;

@@ -7,7 +7,7 @@ mod filled;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use filled::{check_receipts, config, copy_folder, dump, dump_node, fill, fingerprint, keys};
+use filled::{check_receipts, config, copy_folder, dump, dump_node, fill, fingerprint, go_on, keys};
 use ledger::SignedCheckpoint;
 use node::backup::{BackupError, backup, restore};
 use node::verify::verify;
@@ -26,6 +26,7 @@ async fn backed() -> Backed {
     let folder = tempdir().unwrap();
     let data = folder.path().join("data");
     let receipts = fill(&data).await;
+    go_on(&data).await;
     let file = folder.path().join("backup.entangle");
     let before = fingerprint(&data);
     let made = backup(&data, &keys(&data), &file, &mut |_| {}).unwrap();
@@ -135,7 +136,8 @@ async fn refusals_say_what_to_do() {
     assert!(!folder.path().join("x").exists());
 
     // A damaged folder gives no backup.
-    let chunk = filled::files(&data.join("vault")).into_iter().find(|path| fs::metadata(path).unwrap().len() > 200_000);
+    let chunk =
+        filled::files(&data.join("vault")).into_iter().find(|path| fs::metadata(path).unwrap().len() == 300_000);
     let chunk = chunk.unwrap();
     let mut bytes = fs::read(&chunk).unwrap();
     bytes[100] ^= 1;
@@ -143,7 +145,13 @@ async fn refusals_say_what_to_do() {
     let to = folder.path().join("unsound");
     let error = backup(&data, &keys, &to, &mut |_| {}).unwrap_err();
     assert!(matches!(error, BackupError::Unsound(_)), "{error}");
-    assert!(fs::read_dir(folder.path()).unwrap().all(|entry| !entry.unwrap().file_name().to_string_lossy().contains("unsound")));
+    assert!(
+        fs::read_dir(folder.path()).unwrap().all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("unsound"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

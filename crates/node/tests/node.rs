@@ -60,7 +60,9 @@ async fn of_many_creators_one_wins() {
     let mut tasks = Vec::new();
     for seed in 0..32u64 {
         let node = node.clone();
-        tasks.push(tokio::spawn(async move { put_if(&node, "bucket", "k", &seed.to_be_bytes(), if_absent()).await.outcome }));
+        tasks.push(tokio::spawn(async move {
+            put_if(&node, "bucket", "k", &seed.to_be_bytes(), if_absent()).await.outcome
+        }));
     }
     let mut winners = 0;
     for task in tasks {

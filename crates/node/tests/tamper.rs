@@ -12,12 +12,12 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use filled::{Dump, copy_folder, dump, files, fill, fingerprint, keys, spread};
+use filled::{Dump, copy_folder, dump, files, fill, fingerprint, go_on, keys, spread};
 use node::verify::verify;
 use tempfile::tempdir;
 
 /// Flips of an ordinary run.
-const FLIPS: u64 = 60;
+const FLIPS: u64 = 40;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -93,6 +93,7 @@ async fn every_flip_is_found_or_changes_nothing() {
     let data = folder.path().join("data");
     fill(&data).await;
     spread(&data).await;
+    go_on(&data).await;
     let expected = dump(&data).await.unwrap();
     let before = fingerprint(&data);
     let mut classes: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
@@ -101,7 +102,9 @@ async fn every_flip_is_found_or_changes_nothing() {
             classes.entry(class(&data, &file)).or_default().push(file);
         }
     }
-    for wanted in ["journal", "state/journal", "state/tables", "state/blobs", "vault/chunks", "ledger/side", "format", "cluster"] {
+    for wanted in
+        ["journal", "state/journal", "state/tables", "state/blobs", "vault/chunks", "ledger/side", "format", "cluster"]
+    {
         assert!(classes.contains_key(wanted), "{wanted} is missing in {:?}", classes.keys());
     }
     let seed = setting("ENTANGLE_TAMPER_SEED", 1);

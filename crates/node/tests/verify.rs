@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use filled::{config, copy_folder, fill, fingerprint, keys, spread};
+use filled::{config, copy_folder, fill, fingerprint, go_on, keys, spread};
 use node::progress::{Progress, Unit};
 use node::verify::{VerifyError, VerifyReport, verify};
 use node::{Node, StartError};
@@ -40,10 +40,15 @@ async fn a_sound_folder_is_verified_and_stays_as_it_is() {
     assert_eq!(verified.tree_size, verified.entries);
     // Nine of different sizes (one is empty), uploads, small ones and versions, one with a token, two copies.
     assert!(verified.objects > 90 && verified.bodies > 90, "{verified:?}");
-    assert!(verified.body_bytes > 20 << 20, "{verified:?}");
+    assert!(verified.body_bytes > 20_000_000, "{verified:?}");
     spread(&data).await;
     let spread = sound(&data);
-    assert_eq!((spread.root, spread.objects, spread.body_bytes), (verified.root, verified.objects, verified.body_bytes));
+    assert_eq!(
+        (spread.root, spread.objects, spread.body_bytes),
+        (verified.root, verified.objects, verified.body_bytes)
+    );
+    go_on(&data).await;
+    assert_eq!(sound(&data).objects, verified.objects + 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +93,7 @@ async fn what_is_missing_is_named() {
     let folder = tempdir().unwrap();
     let data = folder.path().join("data");
     fill(&data).await;
+    go_on(&data).await;
     let keys = keys(&data);
     let damage = |what: &str, harm: &dyn Fn(&Path)| {
         let copy = folder.path().join(what);
@@ -97,11 +103,14 @@ async fn what_is_missing_is_named() {
         assert!(!report.findings.is_empty(), "{what} was not found");
         report.findings
     };
-    let chunk = filled::files(&data.join("vault")).into_iter().find(|path| fs::metadata(path).unwrap().len() > 1000);
+    let chunk =
+        filled::files(&data.join("vault")).into_iter().find(|path| fs::metadata(path).unwrap().len() == 300_000);
     let chunk = chunk.unwrap().strip_prefix(&data).unwrap().to_owned();
     let found = damage("chunk", &|copy| fs::remove_file(copy.join(&chunk)).unwrap());
     assert!(found[0].place.contains("chunk") && found[0].what.contains("missing"), "{found:?}");
-    damage("ledger", &|copy| fs::remove_dir_all(copy.join("ledger")).and_then(|()| fs::create_dir(copy.join("ledger"))).unwrap());
+    damage("ledger", &|copy| {
+        fs::remove_dir_all(copy.join("ledger")).and_then(|()| fs::create_dir(copy.join("ledger"))).unwrap()
+    });
     damage("side", &|copy| fs::write(copy.join("ledger/side"), b"").unwrap());
     damage("cluster", &|copy| fs::write(copy.join("cluster"), "0123\n").unwrap());
     damage("journal", &|copy| {

@@ -156,7 +156,10 @@ fn live(seed: u64) {
             disk.crash(dice.roll(u64::MAX));
         }
     }
-    let (journal, _) = open(&disk, SEGMENT).unwrap_or_else(|error| panic!("seed {seed}, the end: {error}"));
+    drop(open(&disk, SEGMENT).unwrap_or_else(|error| panic!("seed {seed}, the end: {error}")));
+    disk.crash(dice.roll(u64::MAX));
+    let (journal, report) = open(&disk, SEGMENT).unwrap();
+    assert_eq!((report.torn, report.erasures_completed), (None, 0), "seed {seed}: opening mends for good");
     let mut done = model.clone();
     done.apply(attempt);
     assert!(model.matches(&journal) || done.matches(&journal), "seed {seed}, the end");

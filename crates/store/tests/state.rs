@@ -116,7 +116,9 @@ fn a_crash_of_the_model_loses_a_suffix_of_whole_batches_and_nothing_synced() {
             .map(|upto| {
                 let model = MemState::new();
                 (0..upto).for_each(|number| {
-                    model.apply(batch(&[(0, number, Some(3)), (1, 1, Some(u16::from(number)))], number.into())).unwrap();
+                    model
+                        .apply(batch(&[(0, number, Some(3)), (1, 1, Some(u16::from(number)))], number.into()))
+                        .unwrap();
                 });
                 model
             })

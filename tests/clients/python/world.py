@@ -29,6 +29,8 @@ def client(access_key=None, secret_key=None, retries=2, **config):
         aws_secret_access_key=secret_key or os.environ["AWS_SECRET_ACCESS_KEY"],
         verify=CA if CA else None,
         config=Config(
+            # Without this, botocore signs URLs with SigV2 in us-east-1.
+            signature_version="s3v4",
             s3={"addressing_style": "path"},
             retries={"max_attempts": retries, "mode": "standard"},
             max_pool_connections=32,

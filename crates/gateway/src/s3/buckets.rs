@@ -39,7 +39,7 @@ impl Frontend {
         let location = format!("/{}", input.bucket);
         let op = Op::CreateBucket(CreateBucket { bucket: input.bucket, region });
         let (_, headers) = self.write(&call, op).await?;
-        Ok(S3Response::with_headers(CreateBucketOutput { location: Some(location), ..Default::default() }, headers))
+        Ok(S3Response::with_headers(CreateBucketOutput { location: Some(location) }, headers))
     }
 
     pub(super) async fn delete_bucket(

@@ -40,7 +40,7 @@ impl Encoding {
         if self.url { utf8_percent_encode(name, UNENCODED).to_string() } else { name.to_owned() }
     }
 
-    pub(super) fn prefixes(self, prefixes: Vec<String>) -> Option<Vec<CommonPrefix>> {
+    pub(super) fn prefixes(self, prefixes: &[String]) -> Option<Vec<CommonPrefix>> {
         let prefixes: Vec<CommonPrefix> =
             prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(self.name(prefix)) }).collect();
         (!prefixes.is_empty()).then_some(prefixes)
@@ -125,7 +125,7 @@ impl Frontend {
             is_truncated: Some(page.next.is_some()),
             next_continuation_token: page.next.as_deref().map(write_token),
             contents: self.contents(page.objects, encoding, owner),
-            common_prefixes: encoding.prefixes(page.prefixes),
+            common_prefixes: encoding.prefixes(&page.prefixes),
             delimiter: input.delimiter.filter(|d| !d.is_empty()).map(|delimiter| encoding.name(&delimiter)),
             encoding_type: input.encoding_type,
             start_after: input.start_after.map(|after| encoding.name(&after)),
@@ -158,7 +158,7 @@ impl Frontend {
             // AWS gives it only with a delimiter; a page that ends early needs it always.
             next_marker: page.next.as_deref().map(|next| encoding.name(next)),
             contents: self.contents(page.objects, encoding, true),
-            common_prefixes: encoding.prefixes(page.prefixes),
+            common_prefixes: encoding.prefixes(&page.prefixes),
             delimiter: input.delimiter.filter(|d| !d.is_empty()).map(|delimiter| encoding.name(&delimiter)),
             encoding_type: input.encoding_type,
             request_charged: None,

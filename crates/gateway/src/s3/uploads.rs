@@ -55,7 +55,7 @@ impl Frontend {
             next_key_marker: next_key.map(|key| encoding.name(&key)),
             next_upload_id_marker: next_upload,
             uploads: Some(page.uploads.into_iter().map(|entry| self.upload(entry, encoding)).collect()),
-            common_prefixes: encoding.prefixes(page.prefixes),
+            common_prefixes: encoding.prefixes(&page.prefixes),
             delimiter: input.delimiter.filter(|d| !d.is_empty()).map(|delimiter| encoding.name(&delimiter)),
             encoding_type: input.encoding_type,
             request_charged: None,

@@ -54,8 +54,8 @@ impl Frontend {
             next_key_marker: next.as_ref().map(|next| encoding.name(&next.key)),
             next_version_id_marker: next.and_then(|next| next.version).map(selector_text),
             versions: Some(versions.into_iter().map(|entry| self.version(entry, encoding)).collect()),
-            delete_markers: Some(markers.into_iter().map(|entry| self.delete_marker(entry, encoding)).collect()),
-            common_prefixes: encoding.prefixes(page.prefixes),
+            delete_markers: Some(markers.iter().map(|entry| self.delete_marker(entry, encoding)).collect()),
+            common_prefixes: encoding.prefixes(&page.prefixes),
             delimiter: input.delimiter.filter(|d| !d.is_empty()).map(|delimiter| encoding.name(&delimiter)),
             encoding_type: input.encoding_type,
             request_charged: None,
@@ -79,7 +79,7 @@ impl Frontend {
         }
     }
 
-    fn delete_marker(&self, entry: VersionEntry, encoding: Encoding) -> DeleteMarkerEntry {
+    fn delete_marker(&self, entry: &VersionEntry, encoding: Encoding) -> DeleteMarkerEntry {
         DeleteMarkerEntry {
             is_latest: Some(entry.is_latest),
             key: Some(encoding.name(&entry.key)),

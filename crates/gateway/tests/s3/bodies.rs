@@ -68,7 +68,7 @@ async fn large_chunked_bodies_in_chunks_of_any_size() {
 
     // A byte changed on the way: the chunk's signature, or the checksum, finds it; nothing is stored.
     let changed = |request: crate::client::Request| {
-        let mut wire = request.to_wire();
+        let mut wire = request.into_wire();
         let at = wire.len() - 1_000_000;
         wire[at] ^= 1;
         wire
@@ -126,7 +126,7 @@ async fn presigned_urls() {
     too_long.expect_error(400, "AuthorizationQueryParametersError");
     client.get("/bkt/k").skewed(-700).send_presigned(600, &[]).await.expect_error(403, "AccessDenied");
     client.get("/bkt/k").skewed(1000).send_presigned(600, &[]).await.expect_error(403, "RequestTimeTooSkewed");
-    let mut wire = client.get("/bkt/k").to_presigned_wire(600, &[]);
+    let mut wire = client.get("/bkt/k").into_presigned_wire(600, &[]);
     let at = wire.windows(3).position(|window| window == b"/k?").unwrap() + 1;
     wire[at] = b'j';
     let other = crate::client::send_raw(server.address, &wire, "GET").await;

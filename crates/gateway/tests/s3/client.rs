@@ -167,7 +167,7 @@ impl Request {
     pub(crate) async fn send(self) -> Answer {
         let method = self.method.clone();
         let address = self.client.address;
-        let wire = self.to_wire();
+        let wire = self.into_wire();
         let mut stream = TcpStream::connect(address).await.unwrap();
         // A server may answer and close before it has read everything.
         let _ = stream.write_all(&wire).await;
@@ -177,14 +177,14 @@ impl Request {
     /// Sends head and body, and keeps the connection open without sending more.
     pub(crate) async fn open(self) -> (TcpStream, String) {
         let method = self.method.clone();
-        let wire = self.clone().to_wire();
+        let wire = self.clone().into_wire();
         let mut stream = TcpStream::connect(self.client.address).await.unwrap();
         stream.write_all(&wire).await.unwrap();
         (stream, method)
     }
 
     /// The bytes of the request.
-    pub(crate) fn to_wire(mut self) -> Vec<u8> {
+    pub(crate) fn into_wire(mut self) -> Vec<u8> {
         let (date, day) = now(self.skew_secs);
         let decoded_len = self.body.len();
         let claim = match &self.payload {
@@ -239,7 +239,7 @@ impl Request {
     }
 
     /// The bytes of the same request as a presigned URL would make them.
-    pub(crate) fn to_presigned_wire(mut self, expires: i64, extra_headers: &[(&str, &str)]) -> Vec<u8> {
+    pub(crate) fn into_presigned_wire(mut self, expires: i64, extra_headers: &[(&str, &str)]) -> Vec<u8> {
         let (date, day) = now(self.skew_secs);
         let scope = format!("{day}/eu-central-7/s3/aws4_request");
         let credential = format!("{}/{scope}", self.client.credentials.access_key);
@@ -265,7 +265,7 @@ impl Request {
 
     pub(crate) async fn send_presigned(self, expires: i64, extra_headers: &[(&str, &str)]) -> Answer {
         let (address, method) = (self.client.address, self.method.clone());
-        send_raw(address, &self.to_presigned_wire(expires, extra_headers), &method).await
+        send_raw(address, &self.into_presigned_wire(expires, extra_headers), &method).await
     }
 
     fn write_out(&self, query: &str, body: &[u8]) -> Vec<u8> {

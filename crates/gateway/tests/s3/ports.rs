@@ -78,7 +78,7 @@ async fn https() {
         let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
         let name = "localhost".try_into().unwrap();
         let mut stream = connector.connect(name, stream).await.unwrap();
-        stream.write_all(&request.to_wire()).await.unwrap();
+        stream.write_all(&request.into_wire()).await.unwrap();
         read_answer(&mut stream, "GET").await.expect_status(status);
     }
     server.stop().await;

@@ -76,7 +76,7 @@ async fn short_bodies() {
         [(1000, Payload::Unsigned), (1_000_000, Payload::Unsigned), (1_000_000, Payload::SignedChunks(None))]
     {
         let put = client.put("/bkt/k").body(vec![b'x'; len]).payload(payload);
-        let mut wire = put.to_wire();
+        let mut wire = put.into_wire();
         wire.truncate(wire.len() - 10);
         let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
         stream.write_all(&wire).await.unwrap();
@@ -89,7 +89,7 @@ async fn short_bodies() {
     }
     // A decoded length that is not that of the chunks.
     let put = client.put("/bkt/k").body("hello").payload(Payload::SignedChunks(None));
-    let chunked = put.clone().to_wire();
+    let chunked = put.clone().into_wire();
     let body = chunked.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     let longer = client
         .put("/bkt/k")
@@ -180,12 +180,12 @@ async fn odd_requests() {
     large.expect_error(400, "MaxMessageLengthExceeded");
     // The connection stays usable after a refusal with a small body.
     let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    let first = client.put("/none/k").header("connection", "keep-alive").body("x").to_wire();
+    let first = client.put("/none/k").header("connection", "keep-alive").body("x").into_wire();
     stream.write_all(&first).await.unwrap();
     let mut buffer = vec![0; 4096];
     let len = stream.read(&mut buffer).await.unwrap();
     assert!(buffer[..len].starts_with(b"HTTP/1.1 404"));
-    stream.write_all(&client.put("/bkt/k").body("x").to_wire()).await.unwrap();
+    stream.write_all(&client.put("/bkt/k").body("x").into_wire()).await.unwrap();
     read_answer(&mut stream, "PUT").await.expect_status(200);
     server.stop().await;
 }

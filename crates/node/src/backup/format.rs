@@ -42,7 +42,9 @@ pub enum FormatError {
     #[error("it is not a backup of Entangle")]
     Foreign,
     /// Written in another version of the format.
-    #[error("it is of backup format {0} and this build reads format {VERSION}; restore it with the build that wrote it")]
+    #[error(
+        "it is of backup format {0} and this build reads format {VERSION}; restore it with the build that wrote it"
+    )]
     Version(u32),
     /// It ends in the middle.
     #[error("it is cut short at byte {0}; use another copy")]
@@ -260,7 +262,7 @@ mod tests {
     }
 
     /// The check of a first block of kind 1 with the payload `what`, as `docs/formats/backup.md` gives it.
-    const VECTOR: &str = "";
+    const VECTOR: &str = "7e39a71947b63d3c6c1b529c4d5383e2c0094feed8e0601ef0257d4bb871c7fc";
 
     #[test]
     fn every_flip_and_every_cut_is_found() {
@@ -280,7 +282,9 @@ mod tests {
 
     #[test]
     fn blocks_stand_in_their_order() {
-        for kinds in [&[Kind::Catalog, Kind::End][..], &[Kind::Manifest, Kind::Chunk, Kind::Retry], &[Kind::Manifest; 2]] {
+        for kinds in
+            [&[Kind::Catalog, Kind::End][..], &[Kind::Manifest, Kind::Chunk, Kind::Retry], &[Kind::Manifest; 2]]
+        {
             let mut writer = BlockWriter::new(Vec::new()).unwrap();
             kinds.iter().for_each(|kind| writer.write(*kind, b"").unwrap());
             assert!(matches!(read(&writer.into_inner()), Err(FormatError::Damaged { .. })), "{kinds:?}");

@@ -148,23 +148,23 @@ fn take_len(bytes: &mut Bytes) -> Option<usize> {
 /// Rows of a payload; `None` stands for what is none.
 pub(super) fn rows(payload: Vec<u8>) -> impl Iterator<Item = Option<(Bytes, Bytes)>> {
     let mut rest = Bytes::from(payload);
-    let mut next = move || {
+    let next = move || {
         let (key_len, value_len) = (take_len(&mut rest)?, take_len(&mut rest)?);
         let row = Some((split(&mut rest, key_len)?, split(&mut rest, value_len)?));
         row.map(|row| (row, rest.is_empty()))
     };
-    until_last(move || next())
+    until_last(next)
 }
 
 /// Entries of a payload with their side records; `None` stands for what is none.
 pub(super) fn entries(payload: Vec<u8>) -> impl Iterator<Item = Option<([u8; Entry::LEN], Bytes)>> {
     let mut rest = Bytes::from(payload);
-    let mut next = move || {
+    let next = move || {
         let entry: [u8; Entry::LEN] = split(&mut rest, Entry::LEN)?.as_ref().try_into().ok()?;
         let len = take_len(&mut rest).filter(|len| *len <= SIDE_LEN_MAX)?;
         Some(((entry, split(&mut rest, len)?), rest.is_empty()))
     };
-    until_last(move || next())
+    until_last(next)
 }
 
 /// Calls `next` until it fails, or says that what it gave was the last.

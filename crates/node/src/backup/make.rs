@@ -102,7 +102,8 @@ impl Source {
         if !recovered.overlay.is_empty() {
             return Err(unsound("something was executed and could not be sealed"));
         }
-        let marker = SealMarker::from_bytes(&applied.unwrap_or_default()).map_err(|error| unsound(&error.to_string()))?;
+        let marker =
+            SealMarker::from_bytes(&applied.unwrap_or_default()).map_err(|error| unsound(&error.to_string()))?;
         let vault = Vault::existing(folder.vault()).map_err(|error| unsound(&error.to_string()))?;
         let chunks = Chunks::new(vault).map_err(io_at(folder.root()))?;
         Ok(Self { cluster, recovered, marker, chunks, end, _copy: copy })
@@ -210,7 +211,9 @@ impl Out<'_> {
     fn rows(&mut self, source: &Source, manifest: &Manifest, report: Report<'_>) -> Result<(), BackupError> {
         let mut phase = Phase::new(report, "rows", 0, Unit::Items);
         let mut digest = StateDigest::new();
-        for (table, kind) in [(Table::Catalog, Kind::Catalog), (Table::Bodies, Kind::Bodies), (Table::Retry, Kind::Retry)] {
+        for (table, kind) in
+            [(Table::Catalog, Kind::Catalog), (Table::Bodies, Kind::Bodies), (Table::Retry, Kind::Retry)]
+        {
             let before = phase.done();
             let mut failed = None;
             let scanned = source.recovered.state.scan(table, b"", b"", &mut |key, value| {
@@ -270,6 +273,7 @@ impl Out<'_> {
         let mut written = Ok(());
         let mut visit = |body: &BodyAt| {
             if let BodyAt::Placed(placement) = body
+                && written.is_ok()
                 && seen.insert(placement.id)
             {
                 written = self.body(&source.chunks, placement, &mut phase);

@@ -76,7 +76,9 @@ pub enum BackupError {
     #[error("{0} holds no ledger yet; start a node on it first, there is nothing to back up")]
     Empty(PathBuf),
     /// What the data folder holds does not fit together.
-    #[error("the data folder does not verify ({0}); run `entangle ledger verify --data` for all findings, no backup was made")]
+    #[error(
+        "the data folder does not verify ({0}); run `entangle ledger verify --data` for all findings, no backup was made"
+    )]
     Unsound(String),
     /// The file is no whole backup.
     #[error("{path} was refused: {source}")]
@@ -87,7 +89,9 @@ pub enum BackupError {
         source: FormatError,
     },
     /// The backup is whole and was made under other keys.
-    #[error("{path} was made with other keys ({reason}); put the keys folder in place that its node had, or name it with --keys")]
+    #[error(
+        "{path} was made with other keys ({reason}); put the keys folder in place that its node had, or name it with --keys"
+    )]
     Keys {
         /// The file.
         path: PathBuf,
@@ -95,7 +99,9 @@ pub enum BackupError {
         reason: String,
     },
     /// The backup was made by a version of the state machine that this build does not run.
-    #[error("{path} holds rows of logic version {found} and this build runs version {known}; restore it with the build that made it")]
+    #[error(
+        "{path} holds rows of logic version {found} and this build runs version {known}; restore it with the build that made it"
+    )]
     Logic {
         /// The file.
         path: PathBuf,

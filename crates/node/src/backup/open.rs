@@ -136,7 +136,8 @@ fn check_checkpoint(manifest: &Manifest, keys: &Keys) -> Result<(), String> {
         return Err("it is of a replica of a larger group".to_owned());
     }
     let genesis = genesis(manifest.cluster, keys.node.public_key());
-    let signed = ledger::SignedCheckpoint::from_bytes(manifest.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
+    let signed =
+        ledger::SignedCheckpoint::from_bytes(manifest.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
     let checkpoint = signed.checkpoint();
     let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
         .map_err(|error| error.to_string())?;

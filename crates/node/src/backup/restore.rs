@@ -117,7 +117,8 @@ impl Target {
         let options = FjallOptions { cache_len: CACHE_LEN, ..FjallOptions::default() };
         let state =
             FjallState::open(folder.state(), options).map_err(|error| crate::StartError::State(error.to_string()))?;
-        let log = LogFiles::open(real_disk(folder.ledger())?).map_err(|error| crate::StartError::Ledger(error.to_string()))?;
+        let log = LogFiles::open(real_disk(folder.ledger())?)
+            .map_err(|error| crate::StartError::Ledger(error.to_string()))?;
         let vault = Vault::local(folder.vault()).map_err(|error| crate::StartError::Vault(error.to_string()))?;
         let chunks = Chunks::new(vault).map_err(io_at(folder.root()))?;
         let root = folder.root().to_owned();

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use dace::SubmitError;
 use store::journal::{Append, Base, Flushed, Record, Refused, Writer};
-use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
 use store::state::FjallState;
 use tokio::sync::oneshot;
+use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
 use types::{CommandId, Timestamp};
 
 use super::inbox::Inbox;
@@ -123,11 +123,9 @@ impl Loop {
         let mut drained = Drained::default();
         while let Some(step) = self.replica.poll_step().map_err(|error: ApplyError| error.to_string())? {
             match step {
-                Step::Append(record) => drained.records.push(Record {
-                    header: record.header,
-                    salt: record.salt,
-                    body: record.body,
-                }),
+                Step::Append(record) => {
+                    drained.records.push(Record { header: record.header, salt: record.salt, body: record.body })
+                }
                 Step::Executed(executed, _) => drained.executed.push(executed),
                 Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
             }

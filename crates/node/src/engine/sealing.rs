@@ -67,7 +67,8 @@ impl Sealing {
                 Ok(SealingMessage::Stop) | Err(_) => return Ok(()),
             }
             let grown = self.journal.statistics().len.saturating_sub(journal_len);
-            if sealed_since && (grown >= self.shared.config.checkpoint_len || checkpointed.elapsed() >= CHECKPOINT_AFTER)
+            if sealed_since
+                && (grown >= self.shared.config.checkpoint_len || checkpointed.elapsed() >= CHECKPOINT_AFTER)
             {
                 let cut = self.sealer.checkpoint().map_err(|error| error.to_string())?;
                 self.inbox.tell(Event::Trim(cut));

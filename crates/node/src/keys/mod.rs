@@ -100,10 +100,9 @@ fn unusable(path: &Path, reason: &str) -> StartError {
 
 fn open_key(path: &PathBuf, header: &str, create: bool) -> Result<Zeroizing<[u8; 32]>, StartError> {
     match fs::metadata(path) {
-        Ok(found) if found.permissions().mode() & 0o077 != 0 => Err(unusable(
-            path,
-            &format!("may be read by others than its owner; run: chmod 600 '{}'", path.display()),
-        )),
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+            Err(unusable(path, &format!("may be read by others than its owner; run: chmod 600 '{}'", path.display())))
+        }
         Ok(_) => read_key(path, header),
         Err(missing) if missing.kind() == ErrorKind::NotFound && create => {
             let key = Zeroizing::new(random::<32>());
@@ -138,9 +137,43 @@ fn write_key(path: &Path, header: &str, key: &[u8; 32]) -> std::io::Result<()> {
     for byte in key {
         digits.push_str(&format!("{byte:02x}"));
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let temporary = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(format!("{header}\n{}\n", digits.as_str()).as_bytes())?;
     file.sync_all()?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all()
+    fs::rename(&temporary, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Keys::open(folder.path(), true).unwrap();
+        let again = Keys::open(folder.path(), false).unwrap();
+        assert_eq!(first.node.public_key(), again.node.public_key());
+        let sealed = first.cluster.seal("AKID", &Secret::new("hush".to_owned()));
+        assert_eq!(again.cluster.open("AKID", &sealed).unwrap().expose(), "hush");
+        let mode = fs::metadata(folder.path().join(NODE_KEY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_or_that_is_broken_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        Keys::open(folder.path(), true).unwrap();
+        let path = folder.path().join(NODE_KEY);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = Keys::open(folder.path(), false).err().unwrap().to_string();
+        assert!(refused.contains("chmod 600"), "{refused}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(matches!(Keys::open(folder.path(), true), Err(StartError::Key { .. })));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(Keys::open(folder.path(), false), Err(StartError::KeyMissing { .. })));
+    }
 }

@@ -65,7 +65,11 @@ impl ClusterKey {
         let mut sealed = Zeroizing::new(secret.expose().as_bytes().to_vec());
         let tag = self
             .key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context(access_key)), &mut sealed)
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(context(access_key)),
+                &mut sealed,
+            )
             .expect("a secret is far shorter than what AES-GCM can seal");
         let mut out = Vec::with_capacity(1 + NONCE_LEN + sealed.len() + tag.as_ref().len());
         out.push(VERSION);

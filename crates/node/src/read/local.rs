@@ -45,8 +45,7 @@ pub(crate) fn object(
     }) else {
         return Ok(None);
     };
-    let object =
-        Arc::new(CachedObject { bucket: bucket.to_owned(), key: key.to_owned(), row, pieces, generation });
+    let object = Arc::new(CachedObject { bucket: bucket.to_owned(), key: key.to_owned(), row, pieces, generation });
     if version.is_none() {
         shared.cache.keep(&object);
     }
@@ -61,12 +60,7 @@ enum Quick {
 }
 
 /// The common case: the row, and at most one body row.
-fn quick(
-    state: &dyn StateRead,
-    bucket: &str,
-    key: &str,
-    version: Option<VersionSelector>,
-) -> Result<Quick, ReadError> {
+fn quick(state: &dyn StateRead, bucket: &str, key: &str, version: Option<VersionSelector>) -> Result<Quick, ReadError> {
     let Some(row) = query::object(state, bucket, key, version)? else { return Ok(Quick::Absent) };
     let pieces = match &row.body {
         BodyAt::Nothing => Vec::new(),

@@ -9,8 +9,8 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use types::{Slot, SlotSet, Timestamp};
 use types::state::{ReadError, StateRead, Table, Visit, Write};
+use types::{Slot, SlotSet, Timestamp};
 
 use super::gate::{Gate, Generation};
 
@@ -121,7 +121,8 @@ fn range<'a>(
 ) -> impl Iterator<Item = (&'a Bytes, &'a Versions)> {
     let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
     let empty = !end.is_empty() && start >= end;
-    let bounds = if empty { (Bound::Included(&[][..]), Bound::Excluded(&[][..])) } else { (Bound::Included(start), upper) };
+    let bounds =
+        if empty { (Bound::Included(&[][..]), Bound::Excluded(&[][..])) } else { (Bound::Included(start), upper) };
     table.range::<[u8], _>(bounds)
 }
 

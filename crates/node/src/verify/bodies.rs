@@ -110,7 +110,8 @@ impl Bodies<'_> {
 
     fn part(&mut self, holder: OrderKey, number: u16, row: &PartRow) {
         let name = format!("part {number} of {}", holder.to_hex());
-        let body = Described { order: row.order, number, len: row.len, digest: row.digest, md5: row.md5, at: &row.body };
+        let body =
+            Described { order: row.order, number, len: row.len, digest: row.digest, md5: row.md5, at: &row.body };
         self.body(&name, &body, true);
     }
 
@@ -200,7 +201,8 @@ impl Bodies<'_> {
             Ok(names) => {
                 let orphans = names.iter().filter(|name| !self.seen.contains(&name.placement)).count();
                 if orphans > 0 {
-                    let what = format!("{orphans} chunks belong to bodies that nothing refers to; they are swept in time");
+                    let what =
+                        format!("{orphans} chunks belong to bodies that nothing refers to; they are swept in time");
                     self.found.note("vault", what);
                 }
             }

@@ -22,7 +22,8 @@ pub(super) fn check(
         Ok(verified) => {
             found.report.journal_records = verified.records;
             if let Some(torn) = verified.torn {
-                let what = "a crash cut its last flush short; nothing of that was acknowledged, and the next start removes it";
+                let what =
+                    "a crash cut its last flush short; nothing of that was acknowledged, and the next start removes it";
                 found.note(torn.file, what);
             }
         }

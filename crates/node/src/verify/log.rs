@@ -37,7 +37,9 @@ pub(super) fn check(sources: &Sources, state_digest: Option<[u8; 32]>, found: &m
     drop(phase);
     match walked {
         Err(Stop::Log(error)) => return found.finding("ledger", error),
-        Err(Stop::Defect(defect)) => return found.finding(format!("ledger/entries, entry {}", defect.index), defect.kind),
+        Err(Stop::Defect(defect)) => {
+            return found.finding(format!("ledger/entries, entry {}", defect.index), defect.kind);
+        }
         Ok(_) => {}
     }
     // Only entries that reach the marker's size can commit to the rows.
@@ -67,14 +69,16 @@ fn check_marker(log: &LogFiles, frontier: &[u8], commands: u64, found: &mut Foun
     };
     let size = frontier.size();
     if size == 0 && commands > 0 {
-        return found.finding("ledger", "this folder was written with the ledger turned off: there is nothing to verify it by");
+        return found
+            .finding("ledger", "this folder was written with the ledger turned off: there is nothing to verify it by");
     }
     if log.len() < size {
         return found.finding("ledger", format!("it holds {} entries and the state was sealed with {size}", log.len()));
     }
     match ledger::tree::root_at(log, size) {
         Ok(root) if root == frontier.root() => {}
-        Ok(_) => found.finding("ledger", format!("its first {size} entries do not give the root that the state was sealed with")),
+        Ok(_) => found
+            .finding("ledger", format!("its first {size} entries do not give the root that the state was sealed with")),
         Err(error) => found.finding("ledger", error),
     }
 }

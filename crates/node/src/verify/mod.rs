@@ -128,6 +128,9 @@ fn verify_parts(
     note_strangers(folder, found)?;
     let journal = open_shadow(folder.journal())?;
     journal::check(&journal, (cluster, REPLICA), &keys.node.public_key(), found, progress);
+    if let Err(error) = store::state::check_manifests(folder.state()) {
+        found.finding("state", error);
+    }
     let copy = copy_state(folder)?;
     let ledger = open_shadow(folder.ledger())?;
     let places = Places { journal, ledger: ledger.clone(), state: copy.path().to_owned() };
@@ -160,14 +163,9 @@ pub(crate) fn copy_state(folder: &DataFolder) -> Result<ShadowState, VerifyError
 }
 
 /// Brings the shadow to where a start would bring the folder; `None` when a start would refuse.
-fn reach(
-    places: Places,
-    keys: &Keys,
-    cluster: ClusterId,
-    found: &mut Found,
-) -> Result<Option<Recovered>, VerifyError> {
+fn reach(places: Places, keys: &Keys, cluster: ClusterId, found: &mut Found) -> Result<Option<Recovered>, VerifyError> {
     if !found.report.findings.is_empty() {
-        // The journal is damaged: nothing can be executed from it.
+        // The journal is damaged, so that nothing can be executed from it, or the state is.
         return Ok(None);
     }
     let recovered = guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, cluster));

@@ -6,8 +6,8 @@ use catalog::digest::StateDigest;
 use catalog::query;
 use store::log::LogFiles;
 use store::state::FjallState;
-use types::{OrderKey, Timestamp};
 use types::state::{ReadError, StateRead, Table};
+use types::{OrderKey, Timestamp};
 
 use super::{Found, Sources, hex};
 use crate::keys::Keys;

@@ -279,7 +279,10 @@ mod tests {
         let file = disk.open("a").unwrap();
         assert_eq!(bytes(file.as_ref(), 9_990, 100), content[9_990..]);
         file.write_at(b"across a page", 4_090).unwrap();
-        assert_eq!(bytes(file.as_ref(), 4_089, 15), [&content[4_089..4_090], b"across a page", &content[4_103..4_104]].concat());
+        assert_eq!(
+            bytes(file.as_ref(), 4_089, 15),
+            [&content[4_089..4_090], b"across a page", &content[4_103..4_104]].concat()
+        );
         file.set_len(4_095).unwrap();
         file.set_len(5_000).unwrap();
         assert_eq!(bytes(file.as_ref(), 4_090, 7), b"acros\0\0");

@@ -52,8 +52,7 @@ pub(crate) fn accept(shared: &Shared, request: WriteRequest) -> Result<Accepted,
     if shared.overlay.len() > OVERLAY_LEN_MAX {
         return Err(WriteError::SlowDown("changes wait to be sealed"));
     }
-    let command =
-        Command { salt: random(), principal: request.principal, request: request.request, op: request.op };
+    let command = Command { salt: random(), principal: request.principal, request: request.request, op: request.op };
     let submission = submission(&command)?;
     Ok(Accepted { command, submission })
 }

@@ -53,8 +53,7 @@ impl AnswerBatch {
     fn prove(&self, shared: &Shared) -> Option<Provers> {
         let flushed = self.flushed.as_ref()?;
         let sealed = flushed.batches.iter().rfind(|batch| batch.head.group == shared.group)?;
-        let headers =
-            sealed.headers.iter().map(RecordHeader::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
+        let headers = sealed.headers.iter().map(RecordHeader::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
         let batch = BatchProver::new(sealed.head, sealed.signature, headers).ok()?;
         let mut first = Vec::with_capacity(self.executed.len());
         let mut entries = Vec::with_capacity(self.executed.len());

@@ -100,7 +100,8 @@ impl BodyWriter {
         self.land().await?;
         self.shared.has_space()?;
         let bytes = core::mem::take(&mut self.filling).freeze();
-        let index = u32::try_from(self.chunks.len()).map_err(|_| WriteError::Body("it has too many chunks".to_owned()))?;
+        let index =
+            u32::try_from(self.chunks.len()).map_err(|_| WriteError::Body("it has too many chunks".to_owned()))?;
         let (shared, id, placed_at) = (self.shared.clone(), self.id, self.placed_at);
         let task = tokio::spawn(async move {
             shared.metrics.placed(bytes.len());

@@ -339,8 +339,7 @@ impl<S: State + ?Sized> Sealer<S> {
             group: self.group,
             state_digest: self.digest.sha256(),
         };
-        let formed =
-            block::build(&self.frontier, &cut, &facts).map_err(|error| SealError::Block(block.cut, error))?;
+        let formed = block::build(&self.frontier, &cut, &facts).map_err(|error| SealError::Block(block.cut, error))?;
         self.frontier = formed.frontier;
         Ok(formed
             .entries
@@ -405,4 +404,40 @@ fn row_item(value: &Bytes) -> Option<LogRow> {
     let (entry, rest) = value.split_first_chunk::<128>()?;
     let (leaf, side) = rest.split_first_chunk::<32>()?;
     Some(LogRow { entry: *entry, leaf: *leaf, side: Bytes::copy_from_slice(side) })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn head(cut: u64, size: u64, root: u8) -> Head {
+        Head { cut: Timestamp(cut), size, root: [root; 32] }
+    }
+
+    /// The vectors of `docs/formats/state.md`.
+    #[test]
+    fn head_and_marker_have_the_documented_bytes() {
+        let bytes = head(10_000_000, 3, 7).to_bytes();
+        assert_eq!(bytes[..16], [0, 0, 0, 0, 0, 0x98, 0x96, 0x80, 0, 0, 0, 0, 0, 0, 0, 3]);
+        assert_eq!(bytes[16..], [7; 32]);
+        assert_eq!(Head::from_bytes(&bytes), Some(head(10_000_000, 3, 7)));
+        assert_eq!(Head::from_bytes(&bytes[1..]), None);
+
+        let marker =
+            SealMarker { cut: Timestamp(10_000_000), frontier: vec![1, 2], digest: vec![3], rows_from: 4, commands: 5 };
+        let bytes = marker.to_bytes();
+        assert_eq!(bytes, [1, 0x85, 0x1a, 0x00, 0x98, 0x96, 0x80, 0x42, 1, 2, 0x41, 3, 4, 5]);
+        assert_eq!(SealMarker::from_bytes(&bytes).unwrap(), marker);
+        assert!(SealMarker::from_bytes(&[2]).is_err());
+        assert!(SealMarker::from_bytes(&[]).is_err());
+    }
+
+    #[test]
+    fn one_size_has_one_root_and_one_cut_one_size() {
+        assert!(!head(1, 2, 3).contradicts(&head(1, 2, 3)));
+        assert!(!head(1, 2, 3).contradicts(&head(2, 4, 5)));
+        assert!(head(1, 2, 3).contradicts(&head(1, 2, 4)));
+        assert!(head(1, 2, 3).contradicts(&head(1, 3, 3)));
+    }
 }

@@ -55,8 +55,7 @@ pub async fn fill(data: &Path) -> Vec<Vec<u8>> {
     upload(&node).await;
     node.shutdown().await;
     drop(node);
-    // From here on there are checkpoints, so that the journal has a base and the log files stand alone.
-    let node = Node::start(NodeConfig { checkpoint_len: 32 << 10, ..config(data) }).unwrap();
+    let node = Node::start(config(data)).unwrap();
     for seed in 100..160 {
         receipts.push(put(&node, "plain", &format!("small {}", seed % 40), &bytes(seed, 40)).await.receipt.unwrap());
         put(&node, "versions", &format!("v {}", seed % 7), &bytes(seed, 50)).await;
@@ -73,12 +72,8 @@ pub async fn fill(data: &Path) -> Vec<Vec<u8>> {
 }
 
 async fn copy(node: &Node, from: &str, to: &str) {
-    let source = Source {
-        bucket: "plain".to_owned(),
-        key: from.to_owned(),
-        version: None,
-        condition: Condition::default(),
-    };
+    let source =
+        Source { bucket: "plain".to_owned(), key: from.to_owned(), version: None, condition: Condition::default() };
     let copy = CopyObject {
         source,
         bucket: "plain".to_owned(),
@@ -169,6 +164,16 @@ pub async fn spread(data: &Path) {
     let options = FjallOptions { write_buffer_len: 16 << 10, ..FjallOptions::default() };
     drop(FjallState::open(&state, options).unwrap());
     let node = Node::start(config(data)).unwrap();
+    node.shutdown().await;
+}
+
+/// Goes on with many checkpoints: the journal gets a base, and the log's files stand without rows beside them.
+pub async fn go_on(data: &Path) {
+    let node = Node::start(NodeConfig { checkpoint_len: 4 << 10, ..config(data) }).unwrap();
+    for seed in 0..20 {
+        let written = put(&node, "plain", &format!("later {seed}"), &bytes(seed, 2_000)).await;
+        node.included(written.order).await;
+    }
     node.shutdown().await;
 }
 

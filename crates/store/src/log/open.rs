@@ -24,7 +24,8 @@ impl LogFiles {
             levels.push(open(&level_name(levels.len()))?);
             width = width.saturating_mul(TILE_WIDTH as u64);
         }
-        let writer = WriterState { mark, side_len, has_new_names: false, poisoned: false };
+        // A crash may have lost names that a first opening made: the first sync makes all of them durable.
+        let writer = WriterState { mark, side_len, has_new_names: true, poisoned: false };
         let log = Self {
             disk,
             entries,

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use types::state::{StateRead, Write};
 
 mod fjall;
+mod manifest;
 mod mem;
 
 pub use fjall::{FjallOptions, FjallState};
+pub use manifest::check_manifests;
 pub use mem::MemState;
 
 /// Changes that are made together.
