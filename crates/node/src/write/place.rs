@@ -80,7 +80,6 @@ impl BodyWriter {
 
     /// All bytes were given: makes the last chunk durable.
     pub async fn finish(mut self) -> Result<PlacedBody, WriteError> {
-        self.finished = true;
         if self.chunks.is_empty() && self.flying.is_none() && self.filling.len() <= INLINE_BODY_LEN_MAX {
             let bytes = core::mem::take(&mut self.filling).freeze();
             return Ok(inline(bytes));
@@ -89,6 +88,7 @@ impl BodyWriter {
             self.launch().await?;
         }
         self.land().await?;
+        self.finished = true;
         let chunks = core::mem::take(&mut self.chunks);
         let digest = content_digest(&chunks);
         let placement = Placement { id: self.id, placed_at: self.placed_at, chunks };
