@@ -207,7 +207,7 @@ impl Node {
     /// The bytes of an object in `range` (which must lie within its length), in verified pieces.
     #[must_use]
     pub fn body(&self, object: &Arc<CachedObject>, range: core::ops::Range<u64>) -> BodyStream {
-        crate::read::body::stream(self.shared.clone(), object.clone(), range)
+        crate::read::body::stream(self.shared.clone(), object, range)
     }
 
     /// The secret of an access key.

@@ -110,7 +110,7 @@ impl Node {
             .map_err(|error| ProofError::Read(error.to_string()))?;
         let side = self.shared.log.side(index).map_err(|error| ProofError::Read(error.to_string()))?;
         let checkpoint = String::from_utf8_lossy(&published.checkpoint).into_owned();
-        Ok(Inclusion { proof: TlogProof::of_entry(&entry, index, hashes, checkpoint), entry, side: side.into() })
+        Ok(Inclusion { proof: TlogProof::of_entry(&entry, index, hashes, checkpoint), entry, side })
     }
 
     /// Waits until everything up to `order` is in the log under a signed head.

@@ -264,7 +264,7 @@ fn agree(journal: &Journal, head: Head) -> Result<(), StartError> {
 /// Starts the threads.
 fn run(config: NodeConfig, folder: DataFolder, keys: Keys, recovered: Recovered) -> Result<Node, StartError> {
     let Recovered { journal, replica, sealer, state, log, overlay, genesis } = recovered;
-    let vault = Vault::local(&folder.vault()).map_err(|error| StartError::Vault(error.to_string()))?;
+    let vault = Vault::local(folder.vault()).map_err(|error| StartError::Vault(error.to_string()))?;
     let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
     let inbox = Inbox::new(SUBMIT_QUEUE_MAX);
@@ -277,7 +277,7 @@ fn run(config: NodeConfig, folder: DataFolder, keys: Keys, recovered: Recovered)
         epoch: EPOCH,
         replica: REPLICA,
         incarnation: replica.status().incarnation,
-        inbox: inbox.clone(),
+        inbox,
         journal: OnceLock::new(),
         overlay,
         state,

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{bytes, config, create_bucket, delete, if_absent, put, put_if, read};
+use common::{bytes, config, create_bucket, create_bucket_order, delete, if_absent, put, put_if, read};
 use ledger::policy::Policy;
 use ledger::receipt::Receipt;
-use node::{Node, StartError};
+use node::{Node, NodeConfig, StartError};
 use tempfile::tempdir;
 use types::{Outcome, Refusal};
 
@@ -123,6 +123,35 @@ async fn the_log_goes_on_over_restarts() {
         }
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_has_a_ledger_or_has_none() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(NodeConfig { ledger: false, ..config(&folder) }).unwrap();
+    create_bucket(&node, "bucket").await;
+    put(&node, "bucket", "k", b"bytes").await;
+    // Sealed once the counter of the state's batches has seen the block: the overlay is empty then.
+    for _ in 0..1000 {
+        if node.status().space.overlay_len == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(node.status().space.overlay_len, 0);
+    node.shutdown().await;
+    drop(node);
+    let refused = Node::start(config(&folder)).err().unwrap().to_string();
+    assert!(refused.contains("holds no evidence"), "{refused}");
+
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    let order = create_bucket_order(&node, "bucket").await;
+    node.included(order).await;
+    node.shutdown().await;
+    drop(node);
+    let refused = Node::start(NodeConfig { ledger: false, ..config(&folder) }).err().unwrap().to_string();
+    assert!(refused.contains("has one"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,7 @@ async fn what_is_missing_is_named() {
     let found = damage("chunk", &|copy| fs::remove_file(copy.join(&chunk)).unwrap());
     assert!(found[0].place.contains("chunk") && found[0].what.contains("missing"), "{found:?}");
     damage("ledger", &|copy| {
-        fs::remove_dir_all(copy.join("ledger")).and_then(|()| fs::create_dir(copy.join("ledger"))).unwrap()
+        fs::remove_dir_all(copy.join("ledger")).and_then(|()| fs::create_dir(copy.join("ledger"))).unwrap();
     });
     damage("side", &|copy| fs::write(copy.join("ledger/side"), b"").unwrap());
     damage("cluster", &|copy| fs::write(copy.join("cluster"), "0123\n").unwrap());

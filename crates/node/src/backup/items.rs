@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(entries(payload).last(), Some(None));
 
         let chunk = ChunkItem { id: PlacementId([5; 16]), placed_at: Timestamp(6), index: 7, bytes: "x".into() };
-        assert_eq!(ChunkItem::from_bytes(chunk.to_bytes()), Some(chunk.clone()));
+        assert_eq!(ChunkItem::from_bytes(chunk.to_bytes()), Some(chunk));
         assert_eq!(ChunkItem::from_bytes(vec![0; 28]), None, "a chunk has bytes");
 
         let end = end_bytes(Counts { entries: 9, ..Counts::default() }, &[8; 64]);

@@ -124,7 +124,7 @@ impl Loop {
         while let Some(step) = self.replica.poll_step().map_err(|error: ApplyError| error.to_string())? {
             match step {
                 Step::Append(record) => {
-                    drained.records.push(Record { header: record.header, salt: record.salt, body: record.body })
+                    drained.records.push(Record { header: record.header, salt: record.salt, body: record.body });
                 }
                 Step::Executed(executed, _) => drained.executed.push(executed),
                 Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),

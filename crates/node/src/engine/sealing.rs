@@ -103,7 +103,7 @@ impl Sealing {
     }
 
     fn publish(&mut self, count: usize) {
-        let durable = self.keeping.drain(..count.min(self.keeping.len())).last();
+        let durable = self.keeping.drain(..count.min(self.keeping.len())).next_back();
         if let Some(head) = durable
             && head.size > self.shared.head().size
         {

@@ -24,7 +24,7 @@ enum Fetch {
     Chunk { placement: Arc<Placement>, index: u32, wanted: Range<usize> },
 }
 
-pub(crate) fn stream(shared: Arc<Shared>, object: Arc<CachedObject>, range: Range<u64>) -> BodyStream {
+pub(crate) fn stream(shared: Arc<Shared>, object: &CachedObject, range: Range<u64>) -> BodyStream {
     let fetches = plan(&object.pieces, &range);
     Box::pin(stream::iter(fetches).map(move |fetch| run(shared.clone(), fetch)).buffered(READ_AHEAD))
 }

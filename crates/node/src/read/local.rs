@@ -31,7 +31,7 @@ pub(crate) fn object(
     let layered = Layered { overlay: &shared.overlay, state: shared.state.as_ref() };
     let Some((row, pieces)) = (match quick(&layered, bucket, key, version)? {
         Quick::Absent => None,
-        Quick::Whole(row, pieces) => Some((row, pieces)),
+        Quick::Whole(row, pieces) => Some((*row, pieces)),
         Quick::Torn => {
             let view = shared.view();
             match query::object(&view, bucket, key, version)? {
@@ -54,7 +54,7 @@ pub(crate) fn object(
 
 enum Quick {
     Absent,
-    Whole(ObjectRow, Vec<Piece>),
+    Whole(Box<ObjectRow>, Vec<Piece>),
     /// More than the row is needed, and it may have been replaced since.
     Torn,
 }
@@ -71,7 +71,7 @@ fn quick(state: &dyn StateRead, bucket: &str, key: &str, version: Option<Version
         },
         BodyAt::Parts(_) => return Ok(Quick::Torn),
     };
-    Ok(Quick::Whole(row, pieces))
+    Ok(Quick::Whole(Box::new(row), pieces))
 }
 
 /// Where the bytes of an object are, in a view of one instant.

@@ -25,7 +25,7 @@ pub(crate) struct Generation {
 impl Generation {
     /// Whether nothing was becoming visible at that instant.
     pub(crate) fn is_settled(self) -> bool {
-        self.slot % 2 == 0 && self.all % 2 == 0
+        self.slot.is_multiple_of(2) && self.all.is_multiple_of(2)
     }
 }
 

@@ -135,7 +135,7 @@ fn verify_parts(
     let ledger = open_shadow(folder.ledger())?;
     let places = Places { journal, ledger: ledger.clone(), state: copy.path().to_owned() };
     let sources = match reach(places, keys, cluster, found)? {
-        Some(recovered) => Some(Sources::of(recovered)),
+        Some(recovered) => Some(Sources::of(&recovered)),
         None => Sources::stored(ledger, copy.path(), found),
     };
     let Some(sources) = sources else { return Ok(()) };
@@ -200,8 +200,8 @@ struct Sources {
 
 impl Sources {
     /// Everything as a start would have it.
-    fn of(recovered: Recovered) -> Self {
-        let Recovered { journal, state, log, .. } = &recovered;
+    fn of(recovered: &Recovered) -> Self {
+        let Recovered { journal, state, log, .. } = recovered;
         let heads = journal::heads(journal);
         Self { state: state.clone(), log: Some(log.clone()), marker: marker(state), heads }
     }
@@ -240,6 +240,7 @@ pub(crate) struct Found {
 
 impl Found {
     /// Something is wrong. One thing is listed once.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     fn finding(&mut self, place: impl Into<String>, what: impl ToString) {
         let finding = Finding { place: place.into(), what: what.to_string() };
         if self.report.findings.contains(&finding) {
@@ -253,6 +254,7 @@ impl Found {
     }
 
     /// Something is worth knowing.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and texts alike")]
     fn note(&mut self, place: impl Into<String>, what: impl ToString) {
         self.report.notes.push(Finding { place: place.into(), what: what.to_string() });
     }

@@ -81,6 +81,11 @@ pub enum SealError {
     /// The marker of the state cannot be used.
     #[error("the seal marker of the state cannot be used: {0}; restore a backup into a new folder")]
     Marker(String),
+    /// The ledger was turned off for a benchmark here, or is to be turned off where there is one.
+    #[error(
+        "a folder is filled either with a ledger or, for a benchmark, without: this one {0}; give --data a new folder"
+    )]
+    Mixed(&'static str),
     /// The log's files hold less than the marker says, and no rows stand in for the rest.
     #[error(
         "the ledger files hold {files} entries and the state {rows_from}: entries are missing; restore a backup into a new folder"
@@ -208,6 +213,11 @@ impl<S: State + ?Sized> Sealer<S> {
             sealer.cut = marker.cut;
             sealer.rows_from = marker.rows_from;
             sealer.commands = marker.commands;
+        }
+        match (sealer.ledger, sealer.commands > 0, sealer.frontier.size() > 0) {
+            (true, true, false) => return Err(SealError::Mixed("has none and so holds no evidence")),
+            (false, _, true) => return Err(SealError::Mixed("has one")),
+            _ => {}
         }
         sealer.refill()?;
         Ok(sealer)

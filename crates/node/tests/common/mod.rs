@@ -8,7 +8,7 @@ use node::{Node, NodeConfig, Wait, WriteRequest, Written};
 use tempfile::TempDir;
 use types::command::{Condition, CreateBucket, DeleteItem, DeleteObjects, EtagMatch, PutObject};
 use types::object::Metadata;
-use types::{Op, Outcome};
+use types::{Op, OrderKey, Outcome};
 
 pub fn config(folder: &TempDir) -> NodeConfig {
     NodeConfig { reserve_len: 0, ..NodeConfig::new(folder.path().join("data")) }
@@ -20,6 +20,10 @@ pub async fn write(node: &Node, op: Op) -> Written {
 
 pub async fn create_bucket(node: &Node, bucket: &str) -> Outcome {
     write(node, Op::CreateBucket(CreateBucket { bucket: bucket.to_owned(), region: None })).await.outcome
+}
+
+pub async fn create_bucket_order(node: &Node, bucket: &str) -> OrderKey {
+    write(node, Op::CreateBucket(CreateBucket { bucket: bucket.to_owned(), region: None })).await.order
 }
 
 /// Puts bytes; long ones go through the vault.

@@ -47,6 +47,20 @@ struct World {
     /// Changes that still happen before the power goes.
     power: Option<u64>,
     counts: Counts,
+    /// Which syncs lie.
+    lie: Lie,
+}
+
+/// Syncs that report success and do nothing: with these a test shows that it would notice a forgotten one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Lie {
+    /// None.
+    #[default]
+    No,
+    /// Those of files.
+    Files,
+    /// Those of the folder.
+    Folder,
 }
 
 /// One file: as the process sees it, as it surely survives, and what lies between.
@@ -129,6 +143,11 @@ impl MemDisk {
     /// are known to do.
     pub fn fail_sync_after(&self, count: u64, seed: u64) {
         self.world.lock().sync_failure = Some((count, seed));
+    }
+
+    /// Lets syncs lie from now on.
+    pub fn set_lie(&self, lie: Lie) {
+        self.world.lock().lie = lie;
     }
 
     /// Lets `count` more changes happen and fails every one after, until [`MemDisk::crash`].
@@ -354,6 +373,9 @@ impl Disk for MemDisk {
     fn sync_dir(&self) -> io::Result<()> {
         let mut world = self.world.lock();
         world.change()?;
+        if world.lie == Lie::Folder {
+            return Ok(());
+        }
         world.durable_names = world.names.clone();
         world.name_changes.clear();
         Ok(())
@@ -438,6 +460,9 @@ impl DiskFile for MemFile {
                     return Err(io::Error::other("the flush failed"));
                 }
                 *left -= 1;
+            }
+            if world.lie == Lie::Files {
+                return Ok(());
             }
             let content = content(world, file)?;
             // Applied one by one: what an earlier failed flush lost stays lost.
