@@ -52,6 +52,8 @@ pub(crate) fn complete(
     } else if *method == Method::HEAD && response.headers().contains_key(header::CONTENT_RANGE) {
         // s3s answers 206 to GET only.
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    } else if context.operation() == "GetObjectAttributes" {
+        unquote_etag(&mut response);
     }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(context.id.as_str()) {
@@ -84,6 +86,19 @@ fn complete_error(response: &mut Response<Body>, method: &Method, path: &str, id
     document.push_str("</RequestId>");
     document.push_str(ERROR_END);
     *response.body_mut() = Body::from(document);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+}
+
+/// S3 shows the ETag among an object's attributes without quotes; s3s always has them.
+fn unquote_etag(response: &mut Response<Body>) {
+    const START: &str = "<ETag>";
+    const END: &str = "</ETag>";
+    let body = response.body().bytes().unwrap_or_default();
+    let Ok(text) = core::str::from_utf8(&body) else { return };
+    let Some((before, rest)) = text.split_once(START) else { return };
+    let Some((etag, after)) = rest.split_once(END) else { return };
+    let etag = etag.replace("&quot;", "").replace('"', "");
+    *response.body_mut() = Body::from([before, START, &etag, END, after].concat());
     response.headers_mut().remove(header::CONTENT_LENGTH);
 }
 

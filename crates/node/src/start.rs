@@ -340,6 +340,8 @@ fn spawn(
         sealing,
         waiting: HashMap::new(),
         backlog: VecDeque::new(),
+        heads: Vec::new(),
+        heads_due_ns: None,
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let mut threads = shared.threads.lock();

@@ -10,7 +10,7 @@ mod sealing;
 
 use std::sync::Arc;
 
-use store::journal::Flushed;
+use store::journal::{Flushed, Kept};
 use types::Timestamp;
 
 pub(crate) use run::Loop;
@@ -24,6 +24,8 @@ pub(crate) enum Event {
     JournalFailed(String),
     /// State and log are durable up to this cut: make the base that lets the journal be trimmed.
     Trim(Timestamp),
+    /// Keep this head of the log: with the next records, or soon.
+    Keep(Kept),
     /// The sealer ended by a failure, which it has reported.
     SealingFailed,
     /// End after what is in flight.

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use dace::SubmitError;
-use store::journal::{Append, Base, Flushed, Record, Refused, Writer};
+use store::journal::{Append, Base, Flushed, Kept, Record, Refused, Writer};
 use store::state::FjallState;
 use tokio::sync::oneshot;
 use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
@@ -34,7 +34,14 @@ pub(crate) struct Loop {
     pub(crate) waiting: HashMap<CommandId, Reply>,
     /// What the journal's queue had no room for; bounded by what the core lets be in flight.
     pub(crate) backlog: VecDeque<Append>,
+    /// Heads to be kept, which wait for records to share a flush with; and until when, on the monotonic clock.
+    pub(crate) heads: Vec<Kept>,
+    pub(crate) heads_due_ns: Option<u64>,
 }
+
+/// How long a head waits for records to share a flush with, in ns: a client that writes one object after the
+/// other does not wait behind flushes for heads alone.
+const HEAD_WAIT_NS: u64 = 4_000_000;
 
 /// What one drain of the replica gave.
 #[derive(Default)]
@@ -70,6 +77,7 @@ impl Loop {
                     Event::Durable(flushed) => self.durable(&flushed)?,
                     Event::JournalFailed(reason) => return Err(reason),
                     Event::Trim(cut) => self.trim(cut),
+                    Event::Keep(head) => self.keep(head),
                     Event::SealingFailed => return Err("the sealer has ended".to_owned()),
                     Event::Stop => stopping = true,
                 }
@@ -79,13 +87,28 @@ impl Loop {
             }
             self.replica.handle_tick(clock::now());
             self.drain(None)?;
+            self.append_heads_due()?;
         }
         Ok(())
     }
 
+    fn keep(&mut self, head: Kept) {
+        self.heads.push(head);
+        self.heads_due_ns.get_or_insert(clock::now().mono_ns + HEAD_WAIT_NS);
+    }
+
+    /// Heads that no record came along with go alone.
+    fn append_heads_due(&mut self) -> Result<(), String> {
+        if self.heads_due_ns.is_none_or(|due| clock::now().mono_ns < due) {
+            return Ok(());
+        }
+        self.queue(Vec::new());
+        self.append_backlog()
+    }
+
     /// How long to wait for something before the replica wants to hear of the time.
     fn patience(&self) -> Option<Duration> {
-        let deadline = self.replica.deadline()?;
+        let deadline = self.replica.deadline().into_iter().chain(self.heads_due_ns).min()?;
         Some(Duration::from_nanos(deadline.saturating_sub(clock::now().mono_ns).max(1)))
     }
 
@@ -155,7 +178,9 @@ impl Loop {
 
     fn queue(&mut self, said: Vec<Record>) {
         let (group, incarnation) = (self.shared.group, self.shared.incarnation);
-        self.backlog.push_back(Append { group, incarnation, said, kept: Vec::new() });
+        self.heads_due_ns = None;
+        let kept = core::mem::take(&mut self.heads);
+        self.backlog.push_back(Append { group, incarnation, said, kept });
     }
 
     /// Gives the journal what its queue has room for; the rest follows when something was flushed.

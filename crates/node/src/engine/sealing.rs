@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::journal::{Append, Kept, KeptKind, Refused, Writer};
+use store::journal::{Kept, KeptKind, Writer};
 use store::state::FjallState;
 
 use super::Event;
@@ -89,17 +89,11 @@ impl Sealing {
         Ok(())
     }
 
-    /// Makes a head durable, so that it may be signed. When the journal's queue is full it waits for the next
-    /// head: a head stands for all before it.
+    /// Has a head made durable, so that it may be signed.
     pub(crate) fn keep(&mut self, head: Head) {
-        let (group, incarnation) = (self.shared.group, self.shared.incarnation);
-        let kept = Kept { group, kind: KeptKind::TREE_HEAD, bytes: Bytes::copy_from_slice(&head.to_bytes()) };
-        match self.journal.append(Append { group, incarnation, said: Vec::new(), kept: vec![kept] }) {
-            Ok(()) => self.keeping.push_back(head),
-            Err(Refused::Full(_)) => {}
-            // The loop hears of it from the journal itself.
-            Err(refused) => tracing::debug!(%refused, "a head was not kept"),
-        }
+        let bytes = Bytes::copy_from_slice(&head.to_bytes());
+        self.keeping.push_back(head);
+        self.inbox.tell(Event::Keep(Kept { group: self.shared.group, kind: KeptKind::TREE_HEAD, bytes }));
     }
 
     fn publish(&mut self, count: usize) {

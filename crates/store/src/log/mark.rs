@@ -69,7 +69,12 @@ impl MarkFile {
         }
         let mut file = Self { named, current: found.unwrap_or_default() };
         match found {
-            Some(_) => Ok(file),
+            // What was found may stand only in the cache of the operating system, and its name too.
+            Some(found) => {
+                file.write(Mark { generation: found.generation + 1, ..found })?;
+                disk.sync_dir().map_err(|source| super::failed(&disk.locate(""), source))?;
+                Ok(file)
+            }
             None if is_new => {
                 file.write(Mark { generation: 1, len: 0, side_len: 0 })?;
                 disk.sync_dir().map_err(|source| super::failed(&disk.locate(""), source))?;
