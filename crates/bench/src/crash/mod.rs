@@ -1,7 +1,7 @@
 //! Kills a real node again and again, and checks what is left.
 //!
 //! Writers know, for every key of theirs, the value that was last acknowledged and those that a request without an answer may have
-//! left ([`model`]). After a kill the node is started again, and every key must hold one of these, byte for byte ([`check`]); what the
+//! left (`model`). After a kill the node is started again, and every key must hold one of these, byte for byte (`check`); what the
 //! check saw is what the next round starts from. Then the node is stopped, and `entangle ledger verify` must find nothing.
 
 mod check;
