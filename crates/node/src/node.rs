@@ -108,9 +108,15 @@ impl Shared {
     pub(crate) fn has_space(&self) -> Result<(), WriteError> {
         self.space.check()?;
         if self.writer().is_some_and(|writer| writer.is_low()) {
-            return Err(WriteError::DiskFull { free: self.space.free(), reserve: self.space.reserve() });
+            return Err(self.disk_full());
         }
         Ok(())
+    }
+
+    /// The disk has no room for a write that frees none.
+    pub(crate) fn disk_full(&self) -> WriteError {
+        self.space.measure();
+        WriteError::DiskFull { free: self.space.free(), reserve: self.space.reserve() }
     }
 
     /// The newest signed head.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{BoxFuture, FutureExt as _};
+use store::vault::VaultError;
 use tokio::sync::OwnedSemaphorePermit;
 use types::Timestamp;
 use types::limits::{CHUNK_LEN, INLINE_BODY_LEN_MAX};
@@ -103,6 +104,7 @@ impl BodyWriter {
         let index =
             u32::try_from(self.chunks.len()).map_err(|_| WriteError::Body("it has too many chunks".to_owned()))?;
         let (shared, id, placed_at) = (self.shared.clone(), self.id, self.placed_at);
+        let space = self.shared.clone();
         let task = tokio::spawn(async move {
             shared.metrics.placed(bytes.len());
             shared.vault.put_chunk(id, placed_at, index, bytes).await
@@ -111,6 +113,7 @@ impl BodyWriter {
             async move {
                 match task.await {
                     Ok(Ok(chunk)) => Ok(chunk),
+                    Ok(Err(VaultError::Full(_))) => Err(space.disk_full()),
                     Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
                     Err(error) => Err(WriteError::Body(error.to_string())),
                 }
