@@ -1,5 +1,5 @@
-//! What a node does now and then: measure free space, sweep bodies that nothing refers to, drop outcomes that
-//! no retry can ask for any more.
+//! What a node does now and then: measure free space, sweep bodies that nothing refers to. (Outcomes that no
+//! retry can ask for any more go with the sealer's batches.)
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
