@@ -1,5 +1,7 @@
 //! Blocks: what one cut adds to the log. A pure function of the facts, so that every replica forms the same.
 
+use core::borrow::Borrow;
+
 use types::fact::{Fact, FactKind};
 use types::{Epoch, GroupId, OrderKey, Timestamp};
 
@@ -59,7 +61,7 @@ pub enum BlockError {
 
 /// Forms the block of a cut from its facts, which stand in strictly rising order key, and appends it to the tree of
 /// which `frontier` is the edge.
-pub fn build(frontier: &Frontier, cut: &Cut, facts: &[Fact]) -> Result<Block, BlockError> {
+pub fn build<F: Borrow<Fact>>(frontier: &Frontier, cut: &Cut, facts: &[F]) -> Result<Block, BlockError> {
     let commands = check(cut, facts)?;
     let mut block = Block {
         first: frontier.size(),
@@ -71,7 +73,7 @@ pub fn build(frontier: &Frontier, cut: &Cut, facts: &[Fact]) -> Result<Block, Bl
         root: [0; 32],
     };
     for fact in facts {
-        let (entry, side) = Entry::from_fact(fact, cut.epoch, cut.group);
+        let (entry, side) = Entry::from_fact(fact.borrow(), cut.epoch, cut.group);
         block.push(&entry, side.to_bytes());
     }
     let closing = Entry::block(cut.at, cut.epoch, cut.group, cut.state_digest, facts.len() as u64, commands);
@@ -97,11 +99,11 @@ impl Block {
 }
 
 /// Checks order and range; counts the commands.
-fn check(cut: &Cut, facts: &[Fact]) -> Result<u64, BlockError> {
-    let first = facts.first().ok_or(BlockError::Empty)?;
+fn check<F: Borrow<Fact>>(cut: &Cut, facts: &[F]) -> Result<u64, BlockError> {
+    let first: &Fact = facts.first().ok_or(BlockError::Empty)?.borrow();
     let mut commands = 1;
     let mut last = first.order;
-    for (position, fact) in facts.iter().enumerate() {
+    for (position, fact) in facts.iter().map(Borrow::borrow).enumerate() {
         if fact.order.timestamp <= cut.previous && cut.previous != Timestamp::ZERO || fact.order.timestamp > cut.at {
             return Err(BlockError::Outside(fact.order));
         }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use catalog::query;
+use catalog::rows::{BucketRow, UploadRow};
 use ledger::policy::Policy;
 use parking_lot::Mutex;
 use store::journal::{Statistics, Writer};
@@ -13,7 +14,7 @@ use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{DeleteAccessKey, Genesis, PutAccessKey, VersionSelector};
 use types::state::ReadError;
-use types::{ClusterId, Epoch, GroupId, Incarnation, Op, Outcome, ReplicaId};
+use types::{ClusterId, Epoch, GroupId, Incarnation, Op, OrderKey, Outcome, ReplicaId};
 
 use crate::config::NodeConfig;
 use crate::engine::Event;
@@ -22,6 +23,7 @@ use crate::error::{StartError, WriteError};
 use crate::folder::DataFolder;
 use crate::keys::{Keys, Secret};
 use crate::metrics::Metrics;
+use crate::read::buckets::BucketCache;
 use crate::read::cache::{CachedObject, ObjectCache};
 use crate::read::{BodyStream, ReadView};
 use crate::replica::overlay::{Overlay, View};
@@ -56,8 +58,11 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<LogFiles>,
     pub(crate) vault: Vault,
     pub(crate) cache: ObjectCache,
+    pub(crate) buckets: BucketCache,
     pub(crate) space: Space,
     pub(crate) bodies: Arc<Semaphore>,
+    /// Permits for chunks on their way to the disk, beside the first of each body.
+    pub(crate) chunks_ahead: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) published: watch::Sender<Published>,
     pub(crate) failure: OnceLock<String>,
@@ -205,9 +210,15 @@ impl Node {
         crate::read::local::object(&self.shared, bucket, key, version)
     }
 
-    /// Whether a bucket exists.
-    pub fn bucket(&self, bucket: &str) -> Result<Option<catalog::rows::BucketRow>, ReadError> {
-        query::bucket(&self.layered(), bucket)
+    /// A bucket, if it exists; linearizable.
+    pub fn bucket(&self, bucket: &str) -> Result<Option<Arc<BucketRow>>, ReadError> {
+        let generation = self.shared.overlay.shared_generation();
+        self.shared.buckets.bucket(generation, bucket, || query::bucket(&self.layered(), bucket))
+    }
+
+    /// An upload, if it is in progress; linearizable.
+    pub fn upload(&self, bucket: &str, key: &str, upload: OrderKey) -> Result<Option<UploadRow>, ReadError> {
+        query::upload(&self.layered(), bucket, key, upload)
     }
 
     /// The bytes of an object in `range` (which must lie within its length), in verified pieces.

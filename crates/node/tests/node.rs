@@ -8,6 +8,7 @@ use ledger::policy::Policy;
 use ledger::receipt::Receipt;
 use node::{Node, NodeConfig, StartError};
 use tempfile::tempdir;
+use types::limits::{BODY_CHUNKS_IN_FLIGHT_MAX, CHUNK_LEN};
 use types::{Outcome, Refusal};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,6 +35,46 @@ async fn what_was_put_is_read_before_and_after_a_restart() {
         assert_eq!(read(&node, "photos", "gone").await, None);
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    create_bucket(&node, "photos").await;
+    put(&node, "photos", "large", &bytes(1, 300_000)).await;
+    node.shutdown().await;
+    drop(node);
+    let vault = folder.path().join("data/vault");
+    std::fs::rename(&vault, folder.path().join("elsewhere")).unwrap();
+    for empty in [false, true] {
+        if empty {
+            std::fs::create_dir(&vault).unwrap();
+        }
+        let error = Node::start(config(&folder)).err().expect("the start is refused");
+        assert!(matches!(&error, StartError::Vault(text) if text.contains("put back")), "{error}");
+    }
+    std::fs::remove_dir(&vault).and_then(|()| std::fs::rename(folder.path().join("elsewhere"), &vault)).unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    assert_eq!(read(&node, "photos", "large").await.unwrap(), bytes(1, 300_000));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_key_that_opens_no_secret_is_refused() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    node.put_access_key("", "alpha", &node::Secret::new("hush".to_owned()), "").await.unwrap();
+    node.shutdown().await;
+    drop(node);
+    let path = config(&folder).keys.join("cluster.key");
+    let key = std::fs::read_to_string(&path).unwrap();
+    let (header, digits) = key.trim_end().split_once('\n').unwrap();
+    std::fs::write(&path, format!("{header}\n{}\n", digits.chars().rev().collect::<String>())).unwrap();
+    let error = Node::start(config(&folder)).err().expect("the start is refused");
+    assert!(matches!(&error, StartError::Key { .. }), "{error}");
+    std::fs::write(&path, key).unwrap();
+    Node::start(config(&folder)).unwrap().shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,4 +221,42 @@ async fn folders_that_cannot_be_served_are_refused_with_a_sentence() {
     std::fs::write(foreign.path().join("data/diary.txt"), "dear").unwrap();
     let refused = Node::start(config(&foreign)).err().unwrap();
     assert!(matches!(refused, StartError::NotOurs { .. }), "{refused}");
+}
+
+/// More chunks than one body may have on their way at once, from several bodies, and a body that is given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_keep_their_order_and_abandoned_ones_leave_nothing() {
+    let folder = tempdir().unwrap();
+    let node = Node::start(config(&folder)).unwrap();
+    create_bucket(&node, "logs").await;
+    let len = (BODY_CHUNKS_IN_FLIGHT_MAX + 2) * CHUNK_LEN + 17;
+    let bodies: Vec<Vec<u8>> = (0..3).map(|seed| bytes(seed, len)).collect();
+    let puts = bodies.iter().enumerate().map(|(index, body)| {
+        let (node, key) = (node.clone(), format!("k{index}"));
+        async move { put(&node, "logs", &key, body).await }
+    });
+    futures::future::join_all(puts).await;
+    for (index, body) in bodies.iter().enumerate() {
+        assert!(read(&node, "logs", &format!("k{index}")).await.unwrap() == *body, "body {index}");
+    }
+    let placed = chunks(&folder);
+    assert_eq!(placed, bodies.len() * len.div_ceil(CHUNK_LEN));
+
+    for keep in [CHUNK_LEN, 3 * CHUNK_LEN, len] {
+        let mut writer = node.place().unwrap();
+        writer.write(bodies[0][..keep].to_vec().into()).await.unwrap();
+        drop(writer);
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while chunks(&folder) != placed {
+        assert!(std::time::Instant::now() < deadline, "abandoned chunks stay");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    node.shutdown().await;
+}
+
+/// Files in the folders of the vault, half-written ones too.
+fn chunks(folder: &tempfile::TempDir) -> usize {
+    let shards = std::fs::read_dir(folder.path().join("data/vault")).unwrap().map(|shard| shard.unwrap().path());
+    shards.filter(|shard| shard.is_dir()).map(|shard| std::fs::read_dir(shard).unwrap().count()).sum()
 }

@@ -73,6 +73,8 @@ pub const IN_FLIGHT_LEN_MAX: usize = 64 * 1024 * 1024;
 pub const BATCH_RECORDS_MAX: usize = 8192;
 /// Bytes of one journal batch, bodies included.
 pub const BATCH_LEN_MAX: usize = 16 * 1024 * 1024;
+/// How long (ns) a flush of the journal that could begin waits for more records, at most: 10 ms.
+pub const FLUSH_GATHER_NS_MAX: u64 = 10_000_000;
 /// Bytes of a journal segment.
 pub const SEGMENT_LEN: u64 = 64 * 1024 * 1024;
 /// Bytes of executed but unsealed changes held in memory; above it submissions wait.
@@ -81,6 +83,10 @@ pub const OVERLAY_LEN_MAX: usize = 256 * 1024 * 1024;
 pub const UNSEALED_MAX: usize = 65_536;
 /// Bodies that stream through the gateway at once; one more answers `SlowDown`.
 pub const BODIES_MAX: usize = 256;
+/// Chunks of one body on their way to the disk at once.
+pub const BODY_CHUNKS_IN_FLIGHT_MAX: usize = 4;
+/// Chunks of all bodies on their way to the disk at once, beside the one that each body may always have.
+pub const CHUNKS_AHEAD_MAX: usize = 16;
 /// Free bytes below which writes are refused, so that deleting and trimming still can.
 pub const RESERVE_LEN: u64 = 256 * 1024 * 1024;
 

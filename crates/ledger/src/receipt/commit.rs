@@ -311,10 +311,21 @@ pub struct BatchMismatch;
 impl BatchProver {
     /// The prover of a batch, from its signed head and its headers in order of position.
     pub fn new(head: BatchHead, signature: [u8; 64], headers: Vec<RecordHeader>) -> Result<Self, BatchMismatch> {
-        if headers.len() > BATCH_RECORDS_MAX {
+        let tree = SmallTree::new(headers.iter().map(|header| leaf_hash(&header.to_bytes())).collect());
+        Self::with_tree(head, signature, headers, tree)
+    }
+
+    /// The same, where the tree over the headers is at hand. Whoever gives it vouches that it is theirs: only its
+    /// root and its size are compared with the head.
+    pub fn with_tree(
+        head: BatchHead,
+        signature: [u8; 64],
+        headers: Vec<RecordHeader>,
+        tree: SmallTree,
+    ) -> Result<Self, BatchMismatch> {
+        if headers.len() > BATCH_RECORDS_MAX || tree.size() != headers.len() {
             return Err(BatchMismatch);
         }
-        let tree = SmallTree::new(headers.iter().map(|header| leaf_hash(&header.to_bytes())).collect());
         let dense = headers.iter().zip(head.position..).all(|(header, position)| header.position == position);
         if tree.root() != head.root || headers.len() != head.count as usize || !dense {
             return Err(BatchMismatch);

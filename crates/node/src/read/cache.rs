@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::rows::ObjectRow;
+use catalog::rows::{IndexedPart, ObjectRow};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use types::object::{Chunk, Placement};
@@ -22,6 +22,8 @@ pub struct CachedObject {
     pub key: String,
     /// Its row; may be a delete marker.
     pub row: ObjectRow,
+    /// Its parts, if it was uploaded in parts.
+    pub parts: Vec<IndexedPart>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) generation: Generation,
 }
@@ -64,6 +66,10 @@ impl CachedObject {
     }
 }
 
+fn part_held_len(part: &IndexedPart) -> usize {
+    size_of::<IndexedPart>() + part.checksum.as_ref().map_or(0, |checksum| checksum.value.len())
+}
+
 #[derive(Clone)]
 struct ByLen;
 
@@ -71,7 +77,11 @@ impl Weighter<Vec<u8>, Arc<CachedObject>> for ByLen {
     fn weight(&self, name: &Vec<u8>, object: &Arc<CachedObject>) -> u64 {
         /// What an entry costs beside its bytes, about.
         const ENTRY_OVERHEAD: usize = 512;
-        (ENTRY_OVERHEAD + 2 * name.len() + object.pieces.iter().map(Piece::held_len).sum::<usize>()) as u64
+        /// What a piece costs beside its bytes or chunks.
+        const PIECE_OVERHEAD: usize = size_of::<Piece>();
+        let pieces = object.pieces.iter().map(|piece| PIECE_OVERHEAD + piece.held_len()).sum::<usize>();
+        let parts = object.parts.iter().map(part_held_len).sum::<usize>();
+        (ENTRY_OVERHEAD + 2 * name.len() + pieces + parts) as u64
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use catalog::query::{self, SegmentAt};
-use catalog::rows::{BodyAt, ObjectRow};
+use catalog::rows::{IndexedPart, ObjectRow};
 use types::Slot;
 use types::command::VersionSelector;
 use types::state::{ReadError, StateRead};
@@ -29,15 +29,15 @@ pub(crate) fn object(
     }
     shared.metrics.cache(false);
     let layered = Layered { overlay: &shared.overlay, state: shared.state.as_ref() };
-    let Some((row, pieces)) = (match quick(&layered, bucket, key, version)? {
+    let Some((row, (pieces, parts))) = (match quick(&layered, bucket, key, version)? {
         Quick::Absent => None,
-        Quick::Whole(row, pieces) => Some((*row, pieces)),
+        Quick::Whole(row, layout) => Some((*row, layout)),
         Quick::Torn => {
             let view = shared.view();
             match query::object(&view, bucket, key, version)? {
                 Some(row) => {
-                    let pieces = pieces(&view, &row)?;
-                    Some((row, pieces))
+                    let layout = layout(&view, &row)?;
+                    Some((row, layout))
                 }
                 None => None,
             }
@@ -45,33 +45,37 @@ pub(crate) fn object(
     }) else {
         return Ok(None);
     };
-    let object = Arc::new(CachedObject { bucket: bucket.to_owned(), key: key.to_owned(), row, pieces, generation });
+    let (bucket, key) = (bucket.to_owned(), key.to_owned());
+    let object = Arc::new(CachedObject { bucket, key, row, parts, pieces, generation });
     if version.is_none() {
         shared.cache.keep(&object);
     }
     Ok(Some(object))
 }
 
+/// Where an object's bytes are, and its parts.
+type Layout = (Vec<Piece>, Vec<IndexedPart>);
+
 enum Quick {
     Absent,
-    Whole(Box<ObjectRow>, Vec<Piece>),
-    /// More than the row is needed, and it may have been replaced since.
+    Whole(Box<ObjectRow>, Layout),
+    /// Not all that the row refers to is there: the object may have been replaced since.
     Torn,
 }
 
-/// The common case: the row, and at most one body row.
+/// The common case: the row, and what it refers to. Those rows never change while something refers to them, so
+/// they are the right ones if they are there.
 fn quick(state: &dyn StateRead, bucket: &str, key: &str, version: Option<VersionSelector>) -> Result<Quick, ReadError> {
     let Some(row) = query::object(state, bucket, key, version)? else { return Ok(Quick::Absent) };
-    let pieces = match &row.body {
-        BodyAt::Nothing => Vec::new(),
-        BodyAt::Placed(placement) => vec![Piece::Placed(placement.clone())],
-        BodyAt::Inline => match row.body_key().map(|key| query::inline_body(state, &key)) {
-            Some(Ok(bytes)) => vec![Piece::Inline(bytes)],
-            _ => return Ok(Quick::Torn),
-        },
-        BodyAt::Parts(_) => return Ok(Quick::Torn),
-    };
-    Ok(Quick::Whole(Box::new(row), pieces))
+    Ok(match layout(state, &row) {
+        Ok(layout) => Quick::Whole(Box::new(row), layout),
+        Err(_) => Quick::Torn,
+    })
+}
+
+fn layout(state: &dyn StateRead, row: &ObjectRow) -> Result<Layout, ReadError> {
+    let parts = query::parts(state, row)?.map(|index| index.parts).unwrap_or_default();
+    Ok((pieces(state, row)?, parts))
 }
 
 /// Where the bytes of an object are, in a view of one instant.

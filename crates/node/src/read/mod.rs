@@ -2,6 +2,7 @@
 //! becomes visible before it is answered, and what was answered is in the overlay, the cache or the state.
 
 pub(crate) mod body;
+pub(crate) mod buckets;
 pub(crate) mod cache;
 pub(crate) mod local;
 

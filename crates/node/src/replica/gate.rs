@@ -22,6 +22,17 @@ pub(crate) struct Generation {
     all: u64,
 }
 
+/// The generation of the shared rows, which only `*` commands change, as seen at one instant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct SharedGeneration(u64);
+
+impl SharedGeneration {
+    /// Whether nothing was becoming visible at that instant.
+    pub(crate) fn is_settled(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
+}
+
 impl Generation {
     /// Whether nothing was becoming visible at that instant.
     pub(crate) fn is_settled(self) -> bool {
@@ -42,6 +53,11 @@ impl Gate {
             slot: self.slots[usize::from(slot.0)].load(Ordering::SeqCst),
             all: self.all.load(Ordering::SeqCst),
         }
+    }
+
+    /// The generation of what `*` commands write alone. Read it before the rows.
+    pub(crate) fn shared(&self) -> SharedGeneration {
+        SharedGeneration(self.all.load(Ordering::SeqCst))
     }
 
     /// Runs what makes an execution visible.

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use types::state::{ReadError, StateRead, Table, Visit, Write};
 use types::{Slot, SlotSet, Timestamp};
 
-use super::gate::{Gate, Generation};
+use super::gate::{Gate, Generation, SharedGeneration};
 
 /// Values of one row, oldest first; `None` is a removal.
 type Versions = Vec<(Timestamp, Option<Bytes>)>;
@@ -68,6 +68,11 @@ impl Overlay {
     /// The generation of a slot: see [`Gate`].
     pub(crate) fn generation(&self, slot: Slot) -> Generation {
         self.gate.generation(slot)
+    }
+
+    /// The generation of rows that only `*` commands write: see [`Gate`].
+    pub(crate) fn shared_generation(&self) -> SharedGeneration {
+        self.gate.shared()
     }
 
     /// Drops what the stored state has now: every write of these at or below `cut`.

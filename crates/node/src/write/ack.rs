@@ -54,7 +54,7 @@ impl AnswerBatch {
         let flushed = self.flushed.as_ref()?;
         let sealed = flushed.batches.iter().rfind(|batch| batch.head.group == shared.group)?;
         let headers = sealed.headers.iter().map(RecordHeader::from_bytes).collect::<Result<Vec<_>, _>>().ok()?;
-        let batch = BatchProver::new(sealed.head, sealed.signature, headers).ok()?;
+        let batch = BatchProver::with_tree(sealed.head, sealed.signature, headers, sealed.tree.clone()).ok()?;
         let mut first = Vec::with_capacity(self.executed.len());
         let mut entries = Vec::with_capacity(self.executed.len());
         for executed in &self.executed {

@@ -1,6 +1,7 @@
 //! Step *place*: the bytes of a large body go to the vault, chunk by chunk and durably, before there is a
 //! command that names them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use store::vault::VaultError;
 use tokio::sync::OwnedSemaphorePermit;
 use types::Timestamp;
-use types::limits::{CHUNK_LEN, INLINE_BODY_LEN_MAX};
+use types::limits::{BODY_CHUNKS_IN_FLIGHT_MAX, CHUNK_LEN, INLINE_BODY_LEN_MAX};
 use types::object::{Body, Chunk, Placement, PlacementId};
 
 use crate::clock;
@@ -27,17 +28,23 @@ pub struct PlacedBody {
     pub digest: [u8; 32],
 }
 
+type Flying = BoxFuture<'static, Result<Chunk, WriteError>>;
+
 /// Takes the bytes of one body. Short ones stay in memory and become inline bodies; longer ones go to the
-/// vault as soon as a chunk is full, one chunk behind what is being received.
+/// vault as soon as a chunk is full, several chunks at once while more are being received: one chunk always, the
+/// others as far as the node has room for chunks ahead.
 pub struct BodyWriter {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
     id: PlacementId,
     placed_at: Timestamp,
     filling: BytesMut,
+    /// Durable, in order.
     chunks: Vec<Chunk>,
-    /// The chunk on its way to the disk.
-    flying: Option<BoxFuture<'static, Result<Chunk, WriteError>>>,
+    /// Those that follow, on their way to the disk, with their indexes.
+    flying: VecDeque<(u32, Flying)>,
+    /// Chunks sent on their way so far.
+    launched: u32,
     /// Whether `finish` came; else what was placed is swept.
     finished: bool,
 }
@@ -58,7 +65,8 @@ impl BodyWriter {
             placed_at: Timestamp(clock::now().wall_ns),
             filling: BytesMut::new(),
             chunks: Vec::new(),
-            flying: None,
+            flying: VecDeque::new(),
+            launched: 0,
             finished: false,
         })
     }
@@ -79,16 +87,21 @@ impl BodyWriter {
         Ok(())
     }
 
-    /// All bytes were given: makes the last chunk durable.
+    /// All bytes were given: returns once all chunks are durable.
     pub async fn finish(mut self) -> Result<PlacedBody, WriteError> {
-        if self.chunks.is_empty() && self.flying.is_none() && self.filling.len() <= INLINE_BODY_LEN_MAX {
+        if self.launched == 0 && self.filling.len() <= INLINE_BODY_LEN_MAX {
             let bytes = core::mem::take(&mut self.filling).freeze();
             return Ok(inline(bytes));
         }
         if !self.filling.is_empty() {
             self.launch().await?;
         }
-        self.land().await?;
+        while !self.flying.is_empty() {
+            self.land().await?;
+        }
+        if self.chunks.len() != self.launched as usize {
+            return Err(WriteError::Body("a chunk of it was not written".to_owned()));
+        }
         self.finished = true;
         let chunks = core::mem::take(&mut self.chunks);
         let digest = content_digest(&chunks);
@@ -96,37 +109,56 @@ impl BodyWriter {
         Ok(PlacedBody { len: placement.len(), digest, body: Body::Placed(placement) })
     }
 
-    /// Sends the full chunk on its way, after the one before it has arrived.
+    /// Sends the full chunk on its way, once there is room for it.
     async fn launch(&mut self) -> Result<(), WriteError> {
-        self.land().await?;
+        let ahead = self.room().await?;
         self.shared.has_space()?;
         let bytes = core::mem::take(&mut self.filling).freeze();
-        let index =
-            u32::try_from(self.chunks.len()).map_err(|_| WriteError::Body("it has too many chunks".to_owned()))?;
+        let index = self.launched;
+        self.launched = index.checked_add(1).ok_or_else(|| WriteError::Body("it has too many chunks".to_owned()))?;
         let (shared, id, placed_at) = (self.shared.clone(), self.id, self.placed_at);
         let space = self.shared.clone();
         let task = tokio::spawn(async move {
             shared.metrics.placed(bytes.len());
-            shared.vault.put_chunk(id, placed_at, index, bytes).await
+            let put = shared.vault.put_chunk(id, placed_at, index, bytes).await;
+            drop(ahead);
+            put
         });
-        self.flying = Some(
-            async move {
-                match task.await {
-                    Ok(Ok(chunk)) => Ok(chunk),
-                    Ok(Err(VaultError::Full(_))) => Err(space.disk_full()),
-                    Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
-                    Err(error) => Err(WriteError::Body(error.to_string())),
-                }
+        let arrival = async move {
+            match task.await {
+                Ok(Ok(chunk)) => Ok(chunk),
+                Ok(Err(VaultError::Full(_))) => Err(space.disk_full()),
+                Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
+                Err(error) => Err(WriteError::Body(error.to_string())),
             }
-            .boxed(),
-        );
+        };
+        self.flying.push_back((index, arrival.boxed()));
         Ok(())
     }
 
-    async fn land(&mut self) -> Result<(), WriteError> {
-        if let Some(flying) = self.flying.take() {
-            self.chunks.push(flying.await?);
+    /// Room for one more chunk on its way; waits for those before it where there is none. Gives the permit to be
+    /// ahead, where the chunk is not the only one.
+    async fn room(&mut self) -> Result<Option<OwnedSemaphorePermit>, WriteError> {
+        loop {
+            if self.flying.is_empty() {
+                return Ok(None);
+            }
+            if self.flying.len() < BODY_CHUNKS_IN_FLIGHT_MAX
+                && let Ok(permit) = self.shared.chunks_ahead.clone().try_acquire_owned()
+            {
+                return Ok(Some(permit));
+            }
+            self.land().await?;
         }
+    }
+
+    /// Waits for the first chunk on its way.
+    async fn land(&mut self) -> Result<(), WriteError> {
+        // It stays here until it has arrived: if this future is dropped, the chunk is not forgotten.
+        let Some((_, first)) = self.flying.front_mut() else { return Ok(()) };
+        let chunk = first.await;
+        self.flying.pop_front();
+        self.chunks.push(chunk?);
         Ok(())
     }
 }
@@ -134,19 +166,19 @@ impl BodyWriter {
 impl Drop for BodyWriter {
     /// What an abandoned body left in the vault is removed right away; the collector would find it later.
     fn drop(&mut self) {
-        if self.finished || (self.chunks.is_empty() && self.flying.is_none()) {
+        if self.finished || self.launched == 0 {
             return;
         }
         let shared = self.shared.clone();
         let (id, placed_at) = (self.id, self.placed_at);
-        let mut chunks = core::mem::take(&mut self.chunks);
-        let flying = self.flying.take();
+        let mut chunks: Vec<(u32, Chunk)> = (0..).zip(core::mem::take(&mut self.chunks)).collect();
+        let flying = core::mem::take(&mut self.flying);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Some(flying) = flying {
-                    chunks.extend(flying.await);
+                for (index, chunk) in flying {
+                    chunks.extend(chunk.await.ok().map(|chunk| (index, chunk)));
                 }
-                if let Err(error) = shared.vault.delete(&Placement { id, placed_at, chunks }).await {
+                if let Err(error) = shared.vault.delete_chunks(id, placed_at, chunks).await {
                     tracing::debug!(%error, "an abandoned body was not removed; the collector will");
                 }
             });

@@ -341,7 +341,7 @@ impl<S: State + ?Sized> Sealer<S> {
 
     /// Forms the entries of the block and appends them to the tree.
     fn entries(&mut self, block: &Block) -> Result<Vec<LogRow>, SealError> {
-        let facts: Vec<Fact> = block.executed.iter().flat_map(|executed| executed.facts.iter().cloned()).collect();
+        let facts: Vec<&Fact> = block.executed.iter().flat_map(|executed| &executed.facts).collect();
         let cut = Cut {
             previous: self.cut,
             at: block.cut,

@@ -1,4 +1,5 @@
-//! One thread that groups commits: what queues up while a flush runs shares the next one.
+//! One thread that groups commits: what queues up while a flush runs shares the next one, and so do those who
+//! come back soon enough after it.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -56,7 +57,7 @@ pub enum Event {
 pub struct Timings {
     /// Appends that share the flush.
     pub appends: usize,
-    /// How long the oldest of them waited for the flush before.
+    /// How long the oldest of them waited for the flush before, and for others to share this one.
     pub queued: Duration,
     /// Hashing, signing and encoding.
     pub sealing: Duration,
@@ -264,6 +265,7 @@ impl Worker {
             }
         };
         self.queue.count(&timings, self.records.len(), &flushed);
+        self.queue.gather(self.records.len(), timings.flushing);
         (self.notify)(Event::Flushed(Arc::new(flushed), timings));
         true
     }

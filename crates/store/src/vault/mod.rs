@@ -143,13 +143,18 @@ impl Vault {
 
     /// Removes a body. What is not there any more is no error; a crash may undo a removal, never more.
     pub async fn delete(&self, placement: &Placement) -> Result<(), VaultError> {
-        let names = (0..).zip(&placement.chunks).map(|(index, chunk)| ChunkName {
-            placement: placement.id,
-            placed_at: placement.placed_at,
-            index,
-            digest: chunk.digest,
-        });
-        self.remove(names.collect()).await
+        self.delete_chunks(placement.id, placement.placed_at, (0..).zip(placement.chunks.iter().copied())).await
+    }
+
+    /// Removes some chunks of a body, given with their indexes.
+    pub async fn delete_chunks(
+        &self,
+        placement: PlacementId,
+        placed_at: Timestamp,
+        chunks: impl IntoIterator<Item = (u32, Chunk)>,
+    ) -> Result<(), VaultError> {
+        let name = |(index, chunk): (u32, Chunk)| ChunkName { placement, placed_at, index, digest: chunk.digest };
+        self.remove(chunks.into_iter().map(name).collect()).await
     }
 
     /// The names of all chunks.
