@@ -26,6 +26,8 @@ pub struct Status {
     pub phase: Phase,
     /// The current incarnation; before the start, the last one restored.
     pub incarnation: Incarnation,
+    /// The counter of the last command named in it; 0 before the first.
+    pub counter: u64,
     /// The last position handed out.
     pub appended: u64,
     /// The last position reported durable.
@@ -53,6 +55,7 @@ impl Core {
         Status {
             phase: self.phase,
             incarnation: self.incarnation,
+            counter: self.counter,
             appended: self.appended,
             durable: self.durable,
             in_flight: self.commands.count(),

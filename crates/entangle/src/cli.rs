@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::settings::Layer;
+use crate::settings::{Layer, size_of};
 
 /// Object storage that gives one answer everywhere, and a receipt for every write.
 #[derive(Parser, Debug)]
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make a data folder from a backup, and prove by the ledger that nothing is missing
     Restore(RestoreArgs),
+    /// Measure a running node: closed-loop load over plain HTTP
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -163,6 +165,51 @@ pub(crate) struct RemoteArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 }
+
+/// `entangle bench`
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// What every request does
+    #[arg(long, value_enum, default_value = "put")]
+    pub(crate) op: BenchOp,
+    /// Length of an object: 1KiB, 8MiB or a number of bytes
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = parse_size)]
+    pub(crate) size: usize,
+    /// Clients at the same time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) clients: u16,
+    /// How long to measure
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// Objects that are written first and then read
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) objects: u32,
+    /// The bucket; made if it is not there. The objects stay in it
+    #[arg(long, value_name = "NAME", default_value = "entangle-bench")]
+    pub(crate) bucket: String,
+}
+
+/// What the load generator asks.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum BenchOp {
+    /// Write new objects
+    Put,
+    /// Read objects that were written first
+    Get,
+    /// Half and half
+    Mixed,
+}
+
+fn parse_size(text: &str) -> Result<usize, String> {
+    let len = size_of(text).and_then(|len| usize::try_from(len).ok());
+    len.filter(|len| *len <= BENCH_LEN_MAX)
+        .ok_or_else(|| "write it as 1KiB, 8MiB or a number of bytes, at most 1GiB".to_owned())
+}
+
+/// Every client holds its object in memory.
+const BENCH_LEN_MAX: usize = 1 << 30;
 
 /// `entangle status`
 #[derive(Args, Debug)]

@@ -44,7 +44,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        Self { exit, sentence: sentence.into() }
+        Self { exit, sentence: without_numbers(sentence.into()) }
     }
 
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
@@ -64,6 +64,20 @@ impl Failure {
     }
 }
 
+/// Without the "(os error 111)" of the standard library, which says nothing to anyone.
+fn without_numbers(mut sentence: String) -> String {
+    const BEFORE: &str = " (os error ";
+    while let Some(start) = sentence.find(BEFORE) {
+        let number = &sentence[start + BEFORE.len()..];
+        let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 || !number[digits..].starts_with(')') {
+            break;
+        }
+        sentence.replace_range(start..start + BEFORE.len() + digits + 1, "");
+    }
+    sentence
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.sentence)
@@ -71,3 +85,15 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_hold_no_error_numbers() {
+        let said = |sentence: &str| Failure::failed(sentence).sentence;
+        assert_eq!(said("a: gone (os error 2); b: full (os error 28)"), "a: gone; b: full");
+        assert_eq!(said("a (os error x) b (os error 3)"), "a (os error x) b (os error 3)");
+    }
+}

@@ -65,7 +65,10 @@ fn refuse_usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(if is_answer { Exit::Done } else { Exit::Usage } as u8);
     }
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    Console::detect(true).failure(&Failure::usage(format!("{first}; see `entangle --help`")));
+    // The lines up to the first empty one: behind a colon they name what is missing.
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let said = lines.join(" ");
+    let said = said.trim_start_matches("error: ");
+    Console::detect(true).failure(&Failure::usage(format!("{said}; see `entangle --help`")));
     ExitCode::from(Exit::Usage as u8)
 }

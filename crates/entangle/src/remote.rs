@@ -57,7 +57,7 @@ impl Remote {
                 Exit::Unavailable,
                 format!(
                     "nothing answers at {endpoint} ({}); start a node with `entangle serve`, or name another one with --endpoint",
-                    cause(source)
+                    source
                 ),
             ),
             Error::Tls { source, .. } => {
@@ -66,7 +66,7 @@ impl Remote {
                 } else {
                     "name the certificate to trust with --ca, or use http:// if the node speaks no TLS"
                 };
-                Failure::failed(format!("no secure connection to {endpoint} ({}); {advice}", cause(source)))
+                Failure::failed(format!("no secure connection to {endpoint} ({}); {advice}", source))
             }
             Error::TimedOut { .. } => {
                 Failure::new(Exit::Unavailable, format!("{error}; try again, or see the node's log"))
@@ -106,16 +106,11 @@ impl Remote {
     }
 }
 
-/// An error's own words, without the "(os error 111)" that says nothing to anyone.
-fn cause(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
-    }
-}
-
-fn find_credentials(args: &RemoteArgs, environment: &Environment) -> Result<Option<(Credentials, String)>, Failure> {
+/// The access key to sign with, and where it came from.
+pub(crate) fn find_credentials(
+    args: &RemoteArgs,
+    environment: &Environment,
+) -> Result<Option<(Credentials, String)>, Failure> {
     if let (Some(access_key), Some(secret_key)) = (&args.access_key, &args.secret_key) {
         return Ok(Some((Credentials::new(access_key, secret_key.as_str()), "--access-key".to_owned())));
     }

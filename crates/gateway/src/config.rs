@@ -23,6 +23,8 @@ pub struct GatewayConfig {
     pub ledger_public: bool,
     /// Time without a byte after which a request body counts as stalled.
     pub body_idle_timeout: Duration,
+    /// Time that a connection may stay open while nothing happens on it, or the head of a request take.
+    pub idle_timeout: Duration,
     /// Time that requests in flight are given when the gateway stops.
     pub drain_timeout: Duration,
     /// Connections served at once on the S3 port.
@@ -50,6 +52,7 @@ impl GatewayConfig {
             region: "us-east-1".to_owned(),
             ledger_public: false,
             body_idle_timeout: limits::BODY_IDLE_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
             drain_timeout: limits::DRAIN_TIMEOUT,
             connections_max: limits::CONNECTIONS_MAX,
         }

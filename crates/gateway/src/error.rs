@@ -78,7 +78,8 @@ pub(crate) fn write(error: &WriteError) -> S3Error {
     let mut answer = match error {
         WriteError::SlowDown(_) => s3_error!(SlowDown, "Please reduce your request rate."),
         WriteError::DiskFull { .. } => {
-            custom("InsufficientStorage", StatusCode::INSUFFICIENT_STORAGE, sentence(&error.to_string()))
+            // Not 507: the SDKs try 503 again, and there may be room by then.
+            S3Error::with_message(S3ErrorCode::ServiceUnavailable, sentence(&error.to_string()))
         }
         WriteError::Stopping => s3_error!(ServiceUnavailable, "The server is stopping. Please try again."),
         WriteError::TimedOut => s3_error!(
@@ -245,7 +246,7 @@ mod tests {
             (WriteError::SlowDown("x"), "SlowDown", false),
             (WriteError::TimedOut, "ServiceUnavailable", true),
             (WriteError::Failed("x".to_owned()), "InternalError", true),
-            (WriteError::DiskFull { free: 1, reserve: 2 }, "InsufficientStorage", false),
+            (WriteError::DiskFull { free: 1, reserve: 2 }, "ServiceUnavailable", false),
         ] {
             let answer = write(&error);
             assert_eq!(answer.code().as_str(), code);

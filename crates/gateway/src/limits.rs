@@ -8,8 +8,8 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Streams of one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 256;
-/// Time a client may take to send the head of a request; also how long an idle connection is kept.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time a client may take to send the head of a request; also how long a connection without a request is kept.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time a TLS handshake may take.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a byte after which a request body counts as stalled.

@@ -8,7 +8,7 @@ use types::state::ReadError;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The folder could not be read or written.
-    #[error("{path}: {source}; check that the folder exists and that this user may write to it")]
+    #[error("{path}: {source}; check that the folder exists, that there is room and that this user may write to it")]
     Io {
         /// What was touched.
         path: PathBuf,

@@ -1,7 +1,8 @@
 //! The data folder: its format file, its lock, and where things lie in it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -30,7 +31,7 @@ impl DataFolder {
         };
         let format = root.join("format");
         if fresh && !create {
-            return Err(io(&format, ErrorKind::NotFound.into()));
+            return Err(io(root, std::io::Error::new(ErrorKind::NotFound, "there is no data folder")));
         }
         if fresh {
             fs::create_dir_all(root).map_err(|source| io(root, source))?;
@@ -68,7 +69,8 @@ impl DataFolder {
     fn make_folders(&self) -> Result<(), StartError> {
         for name in PARTS {
             let folder = self.root.join(name);
-            fs::create_dir_all(&folder).map_err(|source| io(&folder, source))?;
+            // Objects are nothing for the other users of the machine.
+            DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| io(&folder, source))?;
         }
         Ok(())
     }
@@ -124,11 +126,11 @@ fn io(path: &Path, source: std::io::Error) -> StartError {
 }
 
 fn check_format(root: &Path, format: &Path) -> Result<(), StartError> {
-    match fs::read_to_string(format) {
-        Ok(found) if found == FORMAT => Ok(()),
+    match fs::read(format) {
+        Ok(found) if found == FORMAT.as_bytes() => Ok(()),
         Ok(found) => Err(StartError::Format {
             path: format.to_owned(),
-            found: format!("{:?}", found.trim().chars().take(64).collect::<String>()),
+            found: format!("{:?}", String::from_utf8_lossy(&found).trim().chars().take(64).collect::<String>()),
             expected: format!("{:?}", FORMAT.trim()),
         }),
         Err(missing) if missing.kind() == ErrorKind::NotFound => {
@@ -169,4 +171,29 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_for_its_owner_only() {
+        let root = tempfile::tempdir().unwrap();
+        DataFolder::open(root.path(), true).unwrap();
+        for name in PARTS {
+            let mode = fs::metadata(root.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_no_text_is_another_version() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("format"), [0xff; 100]).unwrap();
+        assert!(matches!(DataFolder::open(root.path(), true), Err(StartError::Format { .. })));
+    }
 }

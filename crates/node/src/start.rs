@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, mpsc};
 
 use dace::{Config as CoreConfig, Core, Restore};
+use ledger::Entry;
 use ledger::policy::Policy;
 use parking_lot::Mutex;
 use store::disk::{Disk, RealDisk};
@@ -16,9 +18,9 @@ use store::state::{FjallOptions, FjallState};
 use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{Genesis, Member};
-use types::limits::{BODIES_MAX, SUBMIT_QUEUE_MAX};
+use types::limits::{BODIES_MAX, CHUNKS_AHEAD_MAX, SUBMIT_QUEUE_MAX};
 use types::sign::Signer as _;
-use types::{ClusterId, Epoch, GroupId, ReplicaId};
+use types::{ClusterId, CommandId, Epoch, GroupId, ReplicaId};
 
 use crate::clock;
 use crate::config::NodeConfig;
@@ -29,8 +31,9 @@ use crate::folder::{DataFolder, write_durably};
 use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
 use crate::node::{Node, Published, Shared};
+use crate::read::buckets::BucketCache;
 use crate::read::cache::ObjectCache;
-use crate::replica::overlay::Overlay;
+use crate::replica::overlay::{Layered, Overlay};
 use crate::replica::{Replica, Step};
 use crate::space::Space;
 use crate::write::seal::{Head, Sealer};
@@ -51,17 +54,21 @@ pub(crate) fn cluster_id(folder: &DataFolder, create: bool) -> Result<ClusterId,
         write_durably(&path, format!("{id}\n").as_bytes()).map_err(io)?;
         return Ok(id);
     }
-    let text = fs::read_to_string(&path).map_err(io)?;
-    let digits = text.trim_end();
+    let wrong = |reason: &str| StartError::Key { path: path.clone(), reason: reason.to_owned() };
+    let bytes = match fs::read(&path) {
+        Err(missing) if missing.kind() == ErrorKind::NotFound => {
+            return Err(wrong("it is missing; put it back from a backup of this folder"));
+        }
+        read => read.map_err(io)?,
+    };
+    let digits = bytes.trim_ascii_end();
     let mut id = [0; 16];
-    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(StartError::Key {
-            path,
-            reason: "does not hold a cluster id of 32 hex digits; restore it from a backup".to_owned(),
-        });
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(wrong("it does not hold a cluster id of 32 hex digits; put it back from a backup of this folder"));
     }
     for (byte, at) in id.iter_mut().zip((0..32).step_by(2)) {
-        *byte = u8::from_str_radix(&digits[at..at + 2], 16).expect("checked to be hex digits");
+        let pair = core::str::from_utf8(&digits[at..at + 2]).expect("checked to be hex digits");
+        *byte = u8::from_str_radix(pair, 16).expect("checked to be hex digits");
     }
     Ok(ClusterId(id))
 }
@@ -103,10 +110,41 @@ pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
         .is_none();
     let keys = Keys::open(&config.keys, unused)?;
     let cluster = cluster_id(&folder, unused)?;
+    let vault = open_vault(&folder, unused)?;
     let places =
         Places { journal: open_disk(folder.journal())?, ledger: open_disk(folder.ledger())?, state: folder.state() };
     let recovered = recover(places, config.state_cache_len, config.ledger, &keys, cluster)?;
-    run(config, folder, keys, recovered)
+    opens_secrets(&recovered, &keys, &config.keys)?;
+    run(config, folder, keys, vault, recovered)
+}
+
+/// Bodies once acknowledged are not replaced by an empty vault, which a disk that is not mounted would be taken for.
+fn open_vault(folder: &DataFolder, create: bool) -> Result<Vault, StartError> {
+    let refused = |error: store::vault::VaultError| {
+        StartError::Vault(format!(
+            "{error}; it holds the bodies of large objects: mount or put back the folder that was there, or restore a \
+             backup into a new data folder"
+        ))
+    };
+    if !create {
+        Vault::existing(folder.vault()).map_err(refused)?;
+    }
+    Vault::local(folder.vault()).map_err(|error| StartError::Vault(error.to_string()))
+}
+
+/// With another cluster key nobody could sign in any more.
+fn opens_secrets(recovered: &Recovered, keys: &Keys, folder: &Path) -> Result<(), StartError> {
+    let rows =
+        catalog::query::access_keys(&recovered.layered()).map_err(|error| StartError::State(error.to_string()))?;
+    if rows.is_empty() || rows.iter().any(|(access_key, row)| keys.cluster.open(access_key, &row.sealed).is_ok()) {
+        return Ok(());
+    }
+    Err(StartError::Key {
+        path: folder.to_owned(),
+        reason: "the cluster key in it opens none of the stored access keys; put the keys folder back that this data \
+                 folder was made with"
+            .to_owned(),
+    })
 }
 
 /// Brings journal, state and log to where they stood, and opens an incarnation. Everything durable was executed
@@ -138,7 +176,9 @@ pub(crate) fn recover(
     let replica = Replica::new(core, state.clone(), overlay.clone());
     let genesis = genesis(cluster, keys.node.public_key());
     let mut recovered = Recovered { journal, replica, sealer, state, log, overlay, genesis };
+    let sealed = recovered.last_sealed()?;
     recovered.replay()?;
+    recovered.knows(sealed)?;
     recovered.open_incarnation()?;
     recovered.found()?;
     recovered.is_whole()?;
@@ -150,6 +190,41 @@ fn open_disk(path: PathBuf) -> Result<Arc<dyn Disk>, StartError> {
 }
 
 impl Recovered {
+    /// The rows as a request would see them.
+    fn layered(&self) -> Layered<'_, FjallState> {
+        Layered { overlay: &self.overlay, state: self.state.as_ref() }
+    }
+
+    /// The newest command of which the stored state has entries.
+    fn last_sealed(&self) -> Result<Option<CommandId>, StartError> {
+        for index in (0..self.sealer.head().size).rev() {
+            let refused = |error: &dyn core::fmt::Display| StartError::Ledger(format!("entry {index}: {error}"));
+            let bytes = self.log.entries(index..index + 1).map_err(|error| refused(&error))?;
+            for bytes in bytes.as_chunks::<{ Entry::LEN }>().0 {
+                let entry = Entry::from_bytes(bytes).map_err(|error| refused(&error))?;
+                if !entry.is_block() {
+                    return Ok(Some(entry.order.id));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was executed was in the journal before: without it, its end was lost, and the places of what it said
+    /// would be given to something else, in the name of the same key.
+    fn knows(&self, sealed: Option<CommandId>) -> Result<(), StartError> {
+        let status = self.replica.status();
+        match sealed {
+            Some(id) if (id.incarnation, id.counter) > (status.incarnation, status.counter) => {
+                Err(StartError::Journal(format!(
+                    "it ends before command {id}, which was executed and acknowledged: its end was lost or cut off; \
+                     keep the folder for examination and restore a backup into a new one"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Executes again what the journal holds above the stored state, sealing on the way.
     fn replay(&mut self) -> Result<(), StartError> {
         let journal = |error: &dyn core::fmt::Display| StartError::Journal(error.to_string());
@@ -178,8 +253,7 @@ impl Recovered {
 
     /// On the first start: the genesis. On others: it must be that of these keys.
     fn found(&mut self) -> Result<(), StartError> {
-        let layered = crate::replica::overlay::Layered { overlay: &self.overlay, state: self.state.as_ref() };
-        let found = catalog::query::genesis(&layered).map_err(|error| StartError::State(error.to_string()))?;
+        let found = catalog::query::genesis(&self.layered()).map_err(|error| StartError::State(error.to_string()))?;
         if let Some(found) = found {
             if found.genesis != self.genesis {
                 return Err(StartError::Ledger(
@@ -203,9 +277,17 @@ impl Recovered {
         self.drain()
     }
 
-    /// Nothing that was signed may be missing: a shorter log is an older copy.
+    /// Nothing that was signed or durable may be missing: a shorter log is an older copy.
     fn is_whole(&self) -> Result<(), StartError> {
         let head = self.sealer.head();
+        let durable = self.log.durable_len();
+        if durable > head.size {
+            return Err(StartError::Ledger(format!(
+                "its files hold {durable} entries, and journal and state give {}: these are older copies than the \
+                 ledger; put back those that were there, or restore a backup into a new folder",
+                head.size
+            )));
+        }
         match kept_head(&self.journal) {
             Some(kept) if kept.size > head.size => Err(StartError::Ledger(format!(
                 "it holds {} entries, and this node has signed {}: this is an older copy, or files of it are gone; \
@@ -262,9 +344,14 @@ fn agree(journal: &Journal, head: Head) -> Result<(), StartError> {
 }
 
 /// Starts the threads.
-fn run(config: NodeConfig, folder: DataFolder, keys: Keys, recovered: Recovered) -> Result<Node, StartError> {
+fn run(
+    config: NodeConfig,
+    folder: DataFolder,
+    keys: Keys,
+    vault: Vault,
+    recovered: Recovered,
+) -> Result<Node, StartError> {
     let Recovered { journal, replica, sealer, state, log, overlay, genesis } = recovered;
-    let vault = Vault::local(folder.vault()).map_err(|error| StartError::Vault(error.to_string()))?;
     let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
     let inbox = Inbox::new(SUBMIT_QUEUE_MAX);
@@ -284,8 +371,10 @@ fn run(config: NodeConfig, folder: DataFolder, keys: Keys, recovered: Recovered)
         log,
         vault,
         cache: ObjectCache::new(config.object_cache_len),
+        buckets: BucketCache::default(),
         space: Space::new(config.data.clone(), config.reserve_len),
         bodies: Arc::new(Semaphore::new(BODIES_MAX)),
+        chunks_ahead: Arc::new(Semaphore::new(CHUNKS_AHEAD_MAX)),
         metrics: Metrics::default(),
         published,
         failure: OnceLock::new(),

@@ -88,6 +88,55 @@ async fn what_the_last_sync_did_not_cover_is_made_again_and_is_no_finding() {
     assert_eq!(sound(&data).root, whole.root);
 }
 
+/// Both times: the start refuses again, and evidence is not cut off by it.
+fn refused(data: &Path, part: &str) {
+    let report = report(data, &keys(data));
+    assert!(report.findings.iter().any(|finding| finding.place.starts_with(part)), "{:?}", report.findings);
+    for _ in 0..2 {
+        let error = Node::start(config(data)).err().expect("the start is refused").to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_journal_and_state_beside_a_newer_ledger_are_refused() {
+    let folder = tempdir().unwrap();
+    let data = folder.path().join("data");
+    fill(&data).await;
+    let old = folder.path().join("old");
+    copy_folder(&data, &old);
+    go_on(&data).await;
+    let newer = folder.path().join("newer");
+    fs::create_dir(&newer).unwrap();
+    for part in ["journal", "state"] {
+        copy_folder(&data.join(part), &newer.join(part));
+        fs::remove_dir_all(data.join(part)).unwrap();
+        copy_folder(&old.join(part), &data.join(part));
+    }
+    refused(&data, "ledger");
+    for part in ["journal", "state"] {
+        fs::remove_dir_all(data.join(part)).unwrap();
+        copy_folder(&newer.join(part), &data.join(part));
+    }
+    sound(&data);
+    Node::start(config(&data)).unwrap().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_without_its_acknowledged_end_is_refused() {
+    let folder = tempdir().unwrap();
+    let data = folder.path().join("data");
+    fill(&data).await;
+    go_on(&data).await;
+    let segments = filled::files(&data.join("journal"));
+    let last = segments.iter().filter(|path| path.to_string_lossy().contains("segment")).max().unwrap();
+    let mut bytes = fs::read(last).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[end - 12_000..=end].fill(0);
+    fs::write(last, bytes).unwrap();
+    refused(&data, "journal");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_named() {
     let folder = tempdir().unwrap();
@@ -108,12 +157,16 @@ async fn what_is_missing_is_named() {
     let chunk = chunk.unwrap().strip_prefix(&data).unwrap().to_owned();
     let found = damage("chunk", &|copy| fs::remove_file(copy.join(&chunk)).unwrap());
     assert!(found[0].place.contains("chunk") && found[0].what.contains("missing"), "{found:?}");
-    damage("ledger", &|copy| {
+    damage("empty ledger", &|copy| {
         fs::remove_dir_all(copy.join("ledger")).and_then(|()| fs::create_dir(copy.join("ledger"))).unwrap();
     });
     damage("side", &|copy| fs::write(copy.join("ledger/side"), b"").unwrap());
+    for part in ["journal", "state", "ledger", "vault"] {
+        let found = damage(part, &|copy| fs::remove_dir_all(copy.join(part)).unwrap());
+        assert!(found[0].place == part && found[0].what.contains("missing"), "{found:?}");
+    }
     damage("cluster", &|copy| fs::write(copy.join("cluster"), "0123\n").unwrap());
-    damage("journal", &|copy| {
+    damage("empty journal", &|copy| {
         fs::remove_dir_all(copy.join("journal")).and_then(|()| fs::create_dir(copy.join("journal"))).unwrap();
     });
     // A stranger is a note.

@@ -154,6 +154,11 @@ impl Life {
         self.found(outside)?;
         outside.checker.recovered()?;
         let log = &self.log;
+        let (durable, size) = (log.durable_len(), self.sealer.head().size);
+        if durable > size {
+            // What a node refuses at its start, and no crash may leave.
+            return Err(Violation(format!("{durable} entries were durable and recovery leads to {size}")).into());
+        }
         let root = |size| {
             ledger::tree::root_at(log.as_ref(), size).map_err(|error| Violation(format!("no root at {size}: {error}")))
         };

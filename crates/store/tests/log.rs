@@ -86,20 +86,32 @@ fn rows_already_there_are_passed_over_and_others_are_a_conflict() {
 }
 
 #[test]
-fn truncation_holds_after_a_crash() {
+fn truncation_hides_what_was_durable_until_the_same_comes_again() {
     for seed in 0..50 {
         let disk = MemDisk::new();
         let log = open(&disk).unwrap();
         log.append(0, &rows(0..600)).unwrap();
         log.sync().unwrap();
+        log.append(600, &rows(600..650)).unwrap();
         log.truncate(300).unwrap();
         check(&log, 300);
+        assert_eq!((log.synced_len(), log.durable_len()), (300, 600));
+        let mut other = rows(300..310);
+        other[9].entry[127] ^= 1;
+        assert!(matches!(log.append(300, &other), Err(LogError::Conflict(309))));
         log.append(300, &rows(300..310)).unwrap();
+        log.sync().unwrap();
+        check(&log, 310);
         disk.crash(seed);
         let log = open(&disk).unwrap();
-        check(&log, 300);
-        log.append(300, &rows(300..600)).unwrap();
         check(&log, 600);
+        log.truncate(300).unwrap();
+        log.append(300, &rows(300..620)).unwrap();
+        check(&log, 620);
+        log.sync().unwrap();
+        assert_eq!((log.synced_len(), log.durable_len()), (620, 620));
+        disk.crash(seed);
+        check(&open(&disk).unwrap(), 620);
     }
 }
 
@@ -120,14 +132,10 @@ fn what_was_synced_survives_thousands_of_crashes() {
                 let len = log.len();
                 let done = match dice.roll(4) {
                     0 => {
-                        asked = len;
-                        log.sync().map(|()| synced = len)
+                        asked = len.max(synced);
+                        log.sync().map(|()| synced = asked)
                     }
-                    1 if dice.roll(3) == 0 => {
-                        let to = dice.roll(len + 1);
-                        asked = to.min(synced);
-                        log.truncate(to).map(|()| synced = synced.min(to))
-                    }
+                    1 if dice.roll(3) == 0 => log.truncate(dice.roll(len + 1)),
                     _ => log.append(len, &rows(len..len + dice.roll(100))),
                 };
                 if done.is_err() {
@@ -202,6 +210,33 @@ fn a_file_shorter_than_what_was_durable_is_damage() {
         cut.put(name, bytes);
         let error = open(&cut).err().unwrap();
         assert!(matches!(&error, LogError::Damaged { file, .. } if file == name), "{error}");
+    }
+}
+
+#[test]
+fn a_slot_of_the_mark_that_does_not_check_is_told_of_and_nothing_is_cut_off() {
+    let disk = MemDisk::new();
+    let log = open(&disk).unwrap();
+    for first in [0, 200] {
+        log.append(first, &rows(first..first + 200)).unwrap();
+        log.sync().unwrap();
+    }
+    for offset in [0, 9, 20, 43, 44, 511, 512, 540, 1023] {
+        let flipped = disk.fork();
+        flipped.flip("mark", offset, 1);
+        for _ in 0..2 {
+            let log = open(&flipped).unwrap();
+            assert!(log.has_torn_mark(), "{offset}");
+            check(&log, if offset < 512 { 400 } else { 200 });
+            let lens = ["entries", "hash-0", "hash-1"].map(|name| flipped.bytes(name).unwrap().len());
+            assert_eq!(lens, [400 * 128, 400 * 32, 32], "{offset}");
+        }
+        let log = open(&flipped).unwrap();
+        log.append(log.len(), &rows(log.len()..500)).unwrap();
+        log.sync().unwrap();
+        let log = open(&flipped).unwrap();
+        assert!(!log.has_torn_mark(), "{offset}");
+        check(&log, 500);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod completions;
 mod demo;
 mod folder;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command, console: Console, environment: &Enviro
         Command::Keys(KeysCommand::Remove(args)) => keys::run_remove(&args, environment).await,
         Command::Backup(args) => folder::run_backup(args, console).await,
         Command::Restore(args) => folder::run_restore(args, console).await,
+        Command::Bench(args) => Box::pin(bench::run(&args, console, environment)).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

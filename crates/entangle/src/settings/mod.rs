@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use environment::Environment;
-pub(crate) use parse::nearest;
+pub(crate) use parse::{nearest, size_of};
 
 use crate::exit::Failure;
 use crate::logs::Format;

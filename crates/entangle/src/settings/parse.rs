@@ -31,8 +31,12 @@ pub(super) fn boolean(found: &Sourced) -> Result<bool, Failure> {
     }
 }
 
-/// `64MiB`, `1GiB`, `65536`.
 pub(super) fn size(found: &Sourced) -> Result<u64, Failure> {
+    size_of(&found.text).ok_or_else(|| refuse(found, "no size; write it as 64MiB, 1GiB or a number of bytes"))
+}
+
+/// `64MiB`, `1GiB`, `65536`.
+pub(crate) fn size_of(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 9] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
@@ -44,16 +48,12 @@ pub(super) fn size(found: &Sourced) -> Result<u64, Failure> {
         ("TB", 1_000_000_000_000),
         ("B", 1),
     ];
-    let text = found.text.trim();
+    let text = text.trim();
     let (digits, unit) = UNITS
         .iter()
         .find_map(|(name, unit)| text.strip_suffix(name).map(|digits| (digits.trim_end(), *unit)))
         .unwrap_or((text, 1));
-    digits
-        .parse()
-        .ok()
-        .and_then(|number: u64| number.checked_mul(unit))
-        .ok_or_else(|| refuse(found, "no size; write it as 64MiB, 1GiB or a number of bytes"))
+    digits.parse().ok().and_then(|number: u64| number.checked_mul(unit))
 }
 
 /// `30s`, `500ms`, `2m`.

@@ -177,3 +177,23 @@ fn completions_for_every_shell() {
     }
     assert_eq!(Place::new().run(&["completions", "cmd"]).code, 2);
 }
+
+#[test]
+fn a_missing_argument_is_named_in_json_too() {
+    let place = Place::new();
+    let ended = place.run(&["--json", "keys", "remove"]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+    let message = ended.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("<OLD_KEY>"), "{message}");
+}
+
+#[test]
+fn a_data_folder_that_is_not_there_is_named_without_error_numbers() {
+    let place = Place::new();
+    for command in [&["ledger", "verify", "--data", "none"][..], &["backup", "--data", "none", "--to", "copy"]] {
+        let ended = place.run(command);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        assert!(ended.sentence().starts_with("none: there is no data folder; "), "{ended:?}");
+    }
+    assert!(!place.path("none").exists());
+}

@@ -130,15 +130,10 @@ fn claimed_checksum(headers: &HeaderMap, preflight: &Preflight) -> S3Result<Opti
         found = Some((algorithm, Claim::Header(value)));
     }
     let announced = headers.get_all("x-amz-trailer").iter().filter_map(|value| value.to_str().ok());
-    for name in announced.flat_map(|value| value.split(',')).map(str::trim) {
+    for name in announced.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty()) {
         let Some(algorithm) = ALGORITHMS.into_iter().find(|&a| checksum_name(a).eq_ignore_ascii_case(name)) else {
-            if name.to_ascii_lowercase().starts_with("x-amz-checksum-") {
-                return Err(s3_error!(
-                    InvalidRequest,
-                    "The value specified in the x-amz-trailer header is not supported"
-                ));
-            }
-            continue;
+            // What is announced would be ignored.
+            return Err(s3_error!(InvalidRequest, "The value specified in the x-amz-trailer header is not supported"));
         };
         if found.is_some() {
             return Err(s3_error!(
@@ -187,6 +182,15 @@ mod tests {
 
     fn trailing() -> Preflight {
         Preflight { payload: PayloadHash::Chunked(Chunking { signed: None, trailer: true }), ..Preflight::default() }
+    }
+
+    #[test]
+    fn trailers_that_would_be_ignored_are_refused() {
+        for name in ["x-amz-meta-a", "x-amz-checksum-md5", "x-amz-checksum-crc32, x-amz-meta-a"] {
+            let error = Expected::of(&headers(&[("x-amz-trailer", name)]), &trailing(), None).unwrap_err();
+            assert_eq!(error.code().as_str(), "InvalidRequest", "{name}");
+        }
+        assert!(Expected::of(&headers(&[("x-amz-trailer", "")]), &trailing(), None).is_ok());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::ops::Range as Bytes;
 use std::sync::Arc;
 
-use catalog::query;
 use catalog::rows::{IndexedPart, ObjectRow};
 use http::{HeaderMap, HeaderValue};
 use node::CachedObject;
@@ -45,7 +44,7 @@ impl Frontend {
             },
             row,
         )?;
-        let selection = self.select(row, input.range.as_ref(), input.part_number)?;
+        let selection = select(&object, input.range.as_ref(), input.part_number)?;
         let mut output = GetObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some(len_i64(selection.bytes.end - selection.bytes.start)),
@@ -92,7 +91,7 @@ impl Frontend {
             },
             row,
         )?;
-        let selection = self.select(row, input.range.as_ref(), input.part_number)?;
+        let selection = select(&object, input.range.as_ref(), input.part_number)?;
         let kept = &row.metadata;
         let mut output = HeadObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
@@ -159,44 +158,9 @@ impl Frontend {
             output.checksum = Some(dto);
         }
         if wants("ObjectParts") && row.parts > 0 {
-            output.object_parts = Some(self.attribute_parts(row, input.max_parts, input.part_number_marker)?);
+            output.object_parts = Some(attribute_parts(&object, input.max_parts, input.part_number_marker)?);
         }
         Ok(S3Response::new(output))
-    }
-
-    fn attribute_parts(
-        &self,
-        row: &ObjectRow,
-        max: Option<i32>,
-        marker: Option<i32>,
-    ) -> S3Result<GetObjectAttributesParts> {
-        let max = usize::try_from(max.unwrap_or(1000)).map_err(|_| s3_error!(InvalidArgument))?.min(LIST_PAGE_MAX);
-        let marker = marker.unwrap_or(0);
-        let all = self.parts(row)?;
-        let mut page: Vec<&IndexedPart> = all.iter().filter(|part| i32::from(part.number) > marker).collect();
-        let truncated = page.len() > max;
-        page.truncate(max);
-        let dto = |part: &&IndexedPart| {
-            let mut dto = ObjectPart {
-                part_number: Some(i32::from(part.number)),
-                size: Some(len_i64(part.len)),
-                ..ObjectPart::default()
-            };
-            if let Some(checksum) = &part.checksum {
-                set_checksum!(dto, checksum.algorithm, checksums::text(checksum, 0));
-            }
-            dto
-        };
-        // AWS lists the parts only where they have checksums; their number it always says.
-        let listed = all.iter().any(|part| part.checksum.is_some());
-        Ok(GetObjectAttributesParts {
-            is_truncated: Some(truncated),
-            max_parts: i32::try_from(max).ok(),
-            next_part_number_marker: page.last().map(|part| i32::from(part.number)).or(Some(0)),
-            part_number_marker: Some(marker),
-            parts: listed.then(|| page.iter().map(dto).collect()),
-            total_parts_count: Some(i32::from(row.parts)),
-        })
     }
 
     /// The object version that a read names, or why there is none.
@@ -223,46 +187,6 @@ impl Frontend {
         Ok(versioned.then(|| object.row.version_text()))
     }
 
-    /// The parts of an object that was uploaded in parts.
-    pub(super) fn parts(&self, row: &ObjectRow) -> S3Result<Vec<IndexedPart>> {
-        let index = query::parts(&self.node.read(), row).map_err(|error| error::read(&error))?;
-        Ok(index.map(|index| index.parts).unwrap_or_default())
-    }
-
-    fn select(&self, row: &ObjectRow, range: Option<&Range>, part: Option<i32>) -> S3Result<Selection> {
-        match (range, part) {
-            (Some(_), Some(_)) => {
-                Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter."))
-            }
-            (None, None) => Ok(Selection { bytes: 0..row.len, partial: false, parts: None }),
-            (Some(range), None) => {
-                let bytes = range.check(row.len).map_err(|_| invalid_range(row.len))?;
-                Ok(Selection { bytes, partial: true, parts: None })
-            }
-            (None, Some(number)) => self.select_part(row, number),
-        }
-    }
-
-    fn select_part(&self, row: &ObjectRow, number: i32) -> S3Result<Selection> {
-        if !(1..=i32::from(PARTS_MAX)).contains(&number) {
-            return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"));
-        }
-        if row.parts == 0 {
-            // An object that was put whole is its own first part.
-            let whole = Selection { bytes: 0..row.len, partial: row.len > 0, parts: None };
-            return if number == 1 { Ok(whole) } else { Err(invalid_part_number()) };
-        }
-        let mut offset = 0;
-        for part in self.parts(row)? {
-            let end = offset + part.len;
-            if i32::from(part.number) == number {
-                return Ok(Selection { bytes: offset..end, partial: true, parts: Some(i32::from(row.parts)) });
-            }
-            offset = end;
-        }
-        Err(invalid_part_number())
-    }
-
     fn blob(&self, object: &Arc<CachedObject>, bytes: Bytes<u64>) -> StreamingBlob {
         if let Some(inline) = object.inline()
             && let (Ok(start), Ok(end)) = (usize::try_from(bytes.start), usize::try_from(bytes.end))
@@ -275,6 +199,71 @@ impl Frontend {
             |piece| piece.map(http_body::Frame::data),
         ))))
     }
+}
+
+fn attribute_parts(object: &CachedObject, max: Option<i32>, marker: Option<i32>) -> S3Result<GetObjectAttributesParts> {
+    let max = usize::try_from(max.unwrap_or(1000)).map_err(|_| s3_error!(InvalidArgument))?.min(LIST_PAGE_MAX);
+    let marker = marker.unwrap_or(0);
+    let mut page: Vec<&IndexedPart> = object.parts.iter().filter(|part| i32::from(part.number) > marker).collect();
+    let truncated = page.len() > max;
+    page.truncate(max);
+    let dto = |part: &&IndexedPart| {
+        let mut dto = ObjectPart {
+            part_number: Some(i32::from(part.number)),
+            size: Some(len_i64(part.len)),
+            ..ObjectPart::default()
+        };
+        if let Some(checksum) = &part.checksum {
+            set_checksum!(dto, checksum.algorithm, checksums::text(checksum, 0));
+        }
+        dto
+    };
+    // AWS lists the parts only where they have checksums; their number it always says.
+    let listed = object.parts.iter().any(|part| part.checksum.is_some());
+    Ok(GetObjectAttributesParts {
+        is_truncated: Some(truncated),
+        max_parts: i32::try_from(max).ok(),
+        next_part_number_marker: page.last().map(|part| i32::from(part.number)).or(Some(0)),
+        part_number_marker: Some(marker),
+        parts: listed.then(|| page.iter().map(dto).collect()),
+        total_parts_count: Some(i32::from(object.row.parts)),
+    })
+}
+
+fn select(object: &CachedObject, range: Option<&Range>, part: Option<i32>) -> S3Result<Selection> {
+    let row = &object.row;
+    match (range, part) {
+        (Some(_), Some(_)) => {
+            Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter."))
+        }
+        (None, None) => Ok(Selection { bytes: 0..row.len, partial: false, parts: None }),
+        (Some(range), None) => {
+            let bytes = range.check(row.len).map_err(|_| invalid_range(row.len))?;
+            Ok(Selection { bytes, partial: true, parts: None })
+        }
+        (None, Some(number)) => select_part(object, number),
+    }
+}
+
+fn select_part(object: &CachedObject, number: i32) -> S3Result<Selection> {
+    if !(1..=i32::from(PARTS_MAX)).contains(&number) {
+        return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"));
+    }
+    let row = &object.row;
+    if row.parts == 0 {
+        // An object that was put whole is its own first part.
+        let whole = Selection { bytes: 0..row.len, partial: row.len > 0, parts: None };
+        return if number == 1 { Ok(whole) } else { Err(invalid_part_number()) };
+    }
+    let mut offset = 0;
+    for part in &object.parts {
+        let end = offset + part.len;
+        if i32::from(part.number) == number {
+            return Ok(Selection { bytes: offset..end, partial: true, parts: Some(i32::from(row.parts)) });
+        }
+        offset = end;
+    }
+    Err(invalid_part_number())
 }
 
 fn judge(condition: &ReadCondition<'_>, row: &ObjectRow) -> S3Result<()> {

@@ -6,6 +6,8 @@ use s3s::{S3Result, s3_error};
 use types::limits::{SYSTEM_METADATA_LEN_MAX, USER_METADATA_LEN_MAX};
 use types::object::Metadata;
 
+use crate::body::algorithm_of;
+
 /// Refuses headers that ask for something that is not built, rather than ignoring them.
 pub(crate) fn refuse_unbuilt(headers: &HeaderMap) -> S3Result<()> {
     for (name, value) in headers {
@@ -20,6 +22,8 @@ pub(crate) fn refuse_unbuilt(headers: &HeaderMap) -> S3Result<()> {
             "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"false"),
             "object-ownership" => value == b"BucketOwnerEnforced",
             "mfa" | "write-offset-bytes" => false,
+            "checksum-algorithm" | "checksum-type" | "checksum-mode" => true,
+            _ if rest.starts_with("checksum-") => algorithm_of(&rest["checksum-".len()..]).is_some(),
             _ => !["server-side-encryption", "copy-source-server-side-encryption", "grant-", "object-lock-"]
                 .iter()
                 .any(|prefix| rest.starts_with(prefix)),
@@ -119,6 +123,8 @@ mod tests {
             ("x-amz-storage-class", "GLACIER"),
             ("x-amz-bucket-object-lock-enabled", "true"),
             ("x-amz-mfa", "1 2"),
+            ("x-amz-checksum-md5", "XUFAKrxLKna5cZ2REBfFkg=="),
+            ("x-amz-checksum-xxhash64", "XUFAKrxLKno="),
         ] {
             let error = refuse_unbuilt(&headers(&[(name, value)])).unwrap_err();
             assert_eq!(error.code().as_str(), "NotImplemented", "{name}");
@@ -129,6 +135,8 @@ mod tests {
             ("x-amz-expected-bucket-owner", "123456789012"),
             ("x-amz-meta-server-side-encryption", "AES256"),
             ("x-amz-website-redirect-location", "/x"),
+            ("x-amz-checksum-crc64nvme", "XUFAKrxLKno="),
+            ("x-amz-checksum-algorithm", "SHA256"),
         ];
         assert!(refuse_unbuilt(&headers(&fine)).is_ok());
     }

@@ -101,7 +101,7 @@ impl Frontend {
     }
 
     /// The bucket must exist.
-    pub(crate) fn expect_bucket(&self, bucket: &str) -> S3Result<catalog::rows::BucketRow> {
+    pub(crate) fn expect_bucket(&self, bucket: &str) -> S3Result<Arc<catalog::rows::BucketRow>> {
         let row = self.node.bucket(bucket).map_err(|error| error::read(&error))?;
         row.ok_or_else(|| s3_error!(NoSuchBucket))
     }

@@ -246,7 +246,7 @@ impl Frontend {
 
     /// The upload must be in progress. Asked before a part's body is taken.
     fn expect_upload(&self, bucket: &str, key: &str, upload: OrderKey) -> S3Result<UploadRow> {
-        let row = query::upload(&self.node.read(), bucket, key, upload).map_err(|error| error::read(&error))?;
+        let row = self.node.upload(bucket, key, upload).map_err(|error| error::read(&error))?;
         match row {
             Some(row) => Ok(row),
             None => {

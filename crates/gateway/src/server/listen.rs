@@ -17,8 +17,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::idle::{Activity, Watched, WatchedStream};
 use super::tls::Tls;
-use crate::limits::{HEADER_TIMEOUT, HTTP2_STREAMS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::limits::{HTTP2_STREAMS_MAX, TLS_HANDSHAKE_TIMEOUT};
 use crate::metrics::Metrics;
 
 /// How long to wait when no connection can be accepted (too many open files, above all).
@@ -31,6 +32,8 @@ pub(super) struct Port {
     pub(super) connections_max: usize,
     pub(super) tls: Option<Tls>,
     pub(super) drain: Duration,
+    /// Time that a connection may stay open while nothing happens on it, or the head of a request take.
+    pub(super) idle: Duration,
     pub(super) metrics: Option<Arc<Metrics>>,
 }
 
@@ -63,13 +66,13 @@ impl Port {
                 }
             };
             let open = self.metrics.as_ref().map(Metrics::connection_opened);
-            let (service, tls, watcher) = (service.clone(), self.tls.clone(), graceful.watcher());
+            let (service, tls, watcher, idle) = (service.clone(), self.tls.clone(), graceful.watcher(), self.idle);
             tasks.spawn(async move {
                 let _held = (permit, open);
                 match tls {
-                    None => converse(stream, service, watcher).await,
+                    None => converse(stream, service, watcher, idle).await,
                     Some(tls) => match timeout(TLS_HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-                        Ok(Ok(stream)) => converse(stream, service, watcher).await,
+                        Ok(Ok(stream)) => converse(stream, service, watcher, idle).await,
                         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                         Err(_) => tracing::debug!("a TLS handshake took too long"),
                     },
@@ -97,7 +100,7 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn converse<T, S, B>(stream: T, service: S, watcher: Watcher)
+async fn converse<T, S, B>(stream: T, service: S, watcher: Watcher, idle: Duration)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
@@ -105,11 +108,19 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<s3s::StdError>,
 {
+    let activity = Activity::new();
+    let service = Watched { service, activity: activity.clone() };
+    let stream = WatchedStream { stream, activity: activity.clone() };
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(HTTP2_STREAMS_MAX).adaptive_window(true);
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection broke");
+    tokio::select! {
+        ended = watcher.watch(connection) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection broke");
+            }
+        }
+        () = activity.idle(idle) => tracing::debug!("a connection was idle for too long"),
     }
 }

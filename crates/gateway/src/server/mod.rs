@@ -1,6 +1,7 @@
 //! The ports: bound at once, served until told to stop, then drained.
 
 mod admin;
+mod idle;
 mod listen;
 mod tls;
 
@@ -120,6 +121,7 @@ impl Gateway {
             connections_max: self.config.connections_max,
             tls: self.tls,
             drain: self.config.drain_timeout,
+            idle: self.config.idle_timeout,
             metrics: Some(Arc::clone(&metrics)),
         };
         let admin = self.admin.map(|(listener, _)| {
@@ -129,6 +131,7 @@ impl Gateway {
                 connections_max: ADMIN_CONNECTIONS_MAX,
                 tls: None,
                 drain: self.config.drain_timeout,
+                idle: self.config.idle_timeout,
                 metrics: None,
             };
             port.serve(Admin::new(self.node.clone(), metrics), stopped.clone())

@@ -1,7 +1,8 @@
 //! The ports: virtual hosts, the admin port, HTTPS, stopping.
 
 use gateway::{BindError, Gateway, GatewayConfig, TlsConfig};
-use tokio::io::AsyncWriteExt as _;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::client::{read_answer, send_raw};
 use crate::server::Server;
@@ -50,6 +51,40 @@ async fn the_admin_port_tells_and_does_nothing() {
     let post = b"POST /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     send_raw(server.admin, post, "POST").await.expect_status(405);
     send_raw(server.admin, &ask("/"), "GET").await.expect_status(404);
+    server.stop().await;
+}
+
+/// Whatever a client stops in the middle of, it does not keep its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_on_which_nothing_happens_are_closed() {
+    let server = Server::start_with(|config| config.idle_timeout = Duration::from_millis(300)).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let settings = [&preface[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    for address in [server.address, server.admin] {
+        for said in [&b""[..], b"G", b"GET / HTTP/1.1\r\nhost: x\r\n", &preface[..7], &settings] {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(said).await.unwrap();
+            let mut answer = Vec::new();
+            let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+            assert!(closed.is_ok(), "{:?} keeps its connection", String::from_utf8_lossy(said));
+        }
+    }
+    server.stop().await;
+}
+
+/// A request that takes long is no idleness.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_upload_outlives_the_idle_time_out() {
+    let server = Server::start_with(|config| config.idle_timeout = Duration::from_millis(300)).await;
+    let client = server.client();
+    client.put("/bkt").send().await.expect_status(200);
+    let request = client.put("/bkt/k").body("hello").into_wire();
+    let (head, last) = request.split_at(request.len() - 1);
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(head).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    stream.write_all(last).await.unwrap();
+    read_answer(&mut stream, "PUT").await.expect_status(200);
     server.stop().await;
 }
 
@@ -108,7 +143,7 @@ async fn stopping_lets_a_request_end() {
         if text.contains("entangle_s3_requests_in_flight 1") {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let node = server.node.clone();
     let stopping = tokio::spawn(server.stop());

@@ -126,6 +126,12 @@ fn verify_parts(
     progress: Report<'_>,
 ) -> Result<(), VerifyError> {
     note_strangers(folder, found)?;
+    for (name, part) in [("journal", folder.journal()), ("state", folder.state()), ("ledger", folder.ledger())] {
+        if !part.is_dir() {
+            found.finding(name, "the folder is missing; put it back, or restore a backup into a new data folder");
+            return Ok(());
+        }
+    }
     let journal = open_shadow(folder.journal())?;
     journal::check(&journal, (cluster, REPLICA), &keys.node.public_key(), found, progress);
     if let Err(error) = store::state::check_manifests(folder.state()) {
@@ -139,6 +145,11 @@ fn verify_parts(
         None => Sources::stored(ledger, copy.path(), found),
     };
     let Some(sources) = sources else { return Ok(()) };
+    if sources.log.as_ref().is_some_and(|log| log.has_torn_mark()) {
+        let what = "one of its two slots does not check: a crash cut its write short, or it was changed later; the other \
+                    one counts, and everything was checked by it";
+        found.note("ledger/mark", what);
+    }
     let digest = guarded(found, "state", |found| rows::check(&sources, found, progress)).flatten();
     guarded(found, "ledger", |found| log::check(&sources, digest, found, progress));
     guarded(found, "state", |found| rows::check_access_keys(&sources.state, keys, found));

@@ -21,6 +21,9 @@ pub(super) struct Mark {
 pub(super) struct MarkFile {
     named: Named,
     pub(super) current: Mark,
+    /// A slot did not check when it was opened. A crash may have cut its write short: then nothing relies on it. Or it
+    /// was damaged later: then it may be the newer one.
+    pub(super) is_torn: bool,
 }
 
 impl Mark {
@@ -44,7 +47,8 @@ impl Mark {
             u64::from_be_bytes(word)
         };
         let crc = crc_fast::crc32_iscsi(&slot[..CONTENT_LEN]).to_be_bytes();
-        if slot[..8] != MAGIC || slot[CONTENT_LEN..CONTENT_LEN + 4] != crc {
+        let is_filled = slot[CONTENT_LEN + 4..].iter().all(|&byte| byte == 0);
+        if slot[..8] != MAGIC || slot[CONTENT_LEN..CONTENT_LEN + 4] != crc || !is_filled {
             return Ok(None);
         }
         let version = u32::try_from(word(8) >> 32).unwrap_or(u32::MAX);
@@ -61,14 +65,20 @@ impl MarkFile {
         let named = Named::create_or_open(disk, NAME)?;
         let mut slots = [0; 2 * SECTOR_LEN];
         named.file.read_at(&mut slots, 0).map_err(|source| super::failed(&named.name, source))?;
-        let mut found: Option<Mark> = None;
+        let (mut found, mut is_torn): (Option<Mark>, bool) = (None, false);
         for slot in slots.chunks_exact(SECTOR_LEN) {
             let mark = Mark::from_slot(slot)
                 .map_err(|version| LogError::Version { file: named.name.clone(), found: version })?;
+            is_torn |= mark.is_none() && slot.iter().any(|&byte| byte != 0);
             found = found.into_iter().chain(mark).max_by_key(|mark| mark.generation);
         }
-        let mut file = Self { named, current: found.unwrap_or_default() };
+        let mut file = Self { named, current: found.unwrap_or_default(), is_torn };
         match found {
+            // It was durable before the other one was written, which stays as it is, for whoever looks into it.
+            Some(_) if is_torn => {
+                file.named.sync()?;
+                Ok(file)
+            }
             // What was found may stand only in the cache of the operating system, and its name too.
             Some(found) => {
                 file.write(Mark { generation: found.generation + 1, ..found })?;

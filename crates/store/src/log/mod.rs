@@ -137,24 +137,45 @@ impl LogFiles {
         self.len() == 0
     }
 
-    /// Number of entries that are durable.
+    /// Number of entries that are there and durable.
     #[must_use]
     pub fn synced_len(&self) -> u64 {
+        self.durable_len().min(self.len())
+    }
+
+    /// Number of entries that ever were made durable, those set back by [`LogFiles::truncate`] among them. It never
+    /// shrinks: a log that does not come back to it was made from an older copy.
+    #[must_use]
+    pub fn durable_len(&self) -> u64 {
         self.writer.lock().mark.current.len
     }
 
-    /// Appends entries from index `first` on. Those already there are compared and passed over.
+    /// Whether one of the two slots of the mark did not check at the opening: a crash cut its write short, or it was
+    /// damaged. The other one counts.
+    #[must_use]
+    pub fn has_torn_mark(&self) -> bool {
+        self.writer.lock().mark.is_torn
+    }
+
+    /// Appends entries from index `first` on. Those already there, or durable, are compared and passed over.
     pub fn append(&self, first: u64, rows: &[LogRow]) -> Result<(), LogError> {
         let mut writer = self.writer()?;
         let len = self.len();
-        let known = len.checked_sub(first).ok_or(LogError::Gap { first, len })?;
-        let known = usize::try_from(known).map_or(rows.len(), |known| known.min(rows.len()));
+        if first > len {
+            return Err(LogError::Gap { first, len });
+        }
+        let stored = len.max(writer.mark.current.len);
+        let known = usize::try_from(stored - first).map_or(rows.len(), |known| known.min(rows.len()));
         let (known, rows) = rows.split_at(known);
-        for (index, row) in (first..).zip(known) {
-            if self.entries(index..index + 1)? != row.entry {
+        let end = first + known.len() as u64;
+        let there = self.entries.read_range(first..end, ENTRY_LEN)?;
+        for ((index, row), entry) in (first..).zip(known).zip(there.as_chunks::<ENTRY_LEN>().0) {
+            if row.entry != *entry {
                 return Err(LogError::Conflict(index));
             }
         }
+        let len = len.max(end);
+        self.len.store(len, Ordering::Release);
         if rows.is_empty() {
             return Ok(());
         }
@@ -214,26 +235,24 @@ impl LogFiles {
         self.level(usize::from(level))?.read_range(range, HASH_LEN)
     }
 
-    /// Drops all entries from `len` on, durably where they were durable.
+    /// Drops all entries from `len` on. Durable ones stay in the files, out of sight, until they are appended again:
+    /// what was durable is evidence, and what comes in its place must be the same.
     pub fn truncate(&self, len: u64) -> Result<(), LogError> {
         let mut writer = self.writer()?;
         self.check(len, self.len())?;
-        let side_len = self.side_end(len)?;
-        if len < writer.mark.current.len {
-            let generation = writer.mark.current.generation + 1;
-            let written = writer.mark.write(Mark { generation, len, side_len });
-            written.inspect_err(|_| writer.poisoned = true)?;
-        }
+        let durable = writer.mark.current;
+        let (kept, side_len) =
+            if len < durable.len { (durable.len, durable.side_len) } else { (len, self.side_end(len)?) };
         self.len.store(len, Ordering::Release);
         writer.side_len = side_len;
-        self.cut(len, side_len)
+        self.cut(kept, side_len)
     }
 
     /// Makes everything appended durable.
     pub fn sync(&self) -> Result<(), LogError> {
         let mut writer = self.writer()?;
         let (len, side_len) = (self.len(), writer.side_len);
-        if len == writer.mark.current.len {
+        if len <= writer.mark.current.len {
             return Ok(());
         }
         let synced = self.sync_files(&mut writer, len, side_len);
@@ -324,6 +343,10 @@ impl Named {
 
     fn sync(&self) -> Result<(), LogError> {
         self.file.sync().map_err(|source| failed(&self.name, source))
+    }
+
+    fn len(&self) -> Result<u64, LogError> {
+        self.file.len().map_err(|source| failed(&self.name, source))
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, LogError> {

@@ -35,27 +35,55 @@ impl LogFiles {
             len: AtomicU64::new(len),
             writer: Mutex::new(writer),
         };
-        log.remove_levels_above()?;
         log.redo()?;
-        log.cut(len, side_len)?;
+        if log.has_torn_mark() {
+            // What lies behind may have been durable: it is written over by what is appended, or is evidence.
+            log.check_lens(len, side_len)?;
+        } else {
+            log.remove_levels_above()?;
+            log.cut(len, side_len)?;
+        }
         Ok(log)
     }
 
     /// Cuts every file to its length after `len` entries; one that is shorter is damaged.
     pub(super) fn cut(&self, len: u64, side_len: u64) -> Result<(), LogError> {
-        cut(&self.entries, len * ENTRY_LEN as u64)?;
-        cut(&self.side_index, len * 8)?;
-        cut(&self.side, side_len)?;
-        let levels = self.levels.read().clone();
-        let mut count = len;
-        for level in &levels {
-            cut(level, count * HASH_LEN as u64)?;
-            count /= TILE_WIDTH as u64;
+        self.check_lens(len, side_len)?;
+        for (named, len) in self.lens(len, side_len) {
+            if named.len()? > len {
+                named.file.set_len(len).map_err(|source| failed(&named.name, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every file reaches its length after `len` entries.
+    fn check_lens(&self, len: u64, side_len: u64) -> Result<(), LogError> {
+        for (named, len) in self.lens(len, side_len) {
+            let found = named.len()?;
+            if found < len {
+                return Err(named.damaged(&format!("it has {found} bytes and {len} were durable")));
+            }
         }
         if self.side_end(len)? == side_len {
             return Ok(());
         }
         Err(self.side_index.damaged("it does not end where the side records do"))
+    }
+
+    /// Every file, and its length after `len` entries.
+    fn lens(&self, len: u64, side_len: u64) -> Vec<(Named, u64)> {
+        let mut lens = vec![
+            (self.entries.clone(), len * ENTRY_LEN as u64),
+            (self.side_index.clone(), len * 8),
+            (self.side.clone(), side_len),
+        ];
+        let mut count = len;
+        for level in self.levels.read().iter() {
+            lens.push((level.clone(), count * HASH_LEN as u64));
+            count /= TILE_WIDTH as u64;
+        }
+        lens
     }
 
     /// Removes hash files of levels that the durable entries do not reach.
@@ -70,15 +98,4 @@ impl LogFiles {
         }
         Ok(())
     }
-}
-
-fn cut(named: &Named, len: u64) -> Result<(), LogError> {
-    let found = named.file.len().map_err(|source| failed(&named.name, source))?;
-    if found < len {
-        return Err(named.damaged(&format!("it has {found} bytes and {len} were durable")));
-    }
-    if found > len {
-        named.file.set_len(len).map_err(|source| failed(&named.name, source))?;
-    }
-    Ok(())
 }
