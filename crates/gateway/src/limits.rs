@@ -8,6 +8,8 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Streams of one HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 256;
+/// Bytes that an HTTP/1.1 connection buffers: the largest head of a request, and reads of a body.
+pub const HTTP1_BUF_LEN_MAX: usize = 128 * 1024;
 /// Time a client may take to send the head of a request; also how long a connection without a request is kept.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time a TLS handshake may take.

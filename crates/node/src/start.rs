@@ -110,7 +110,7 @@ pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
         .is_none();
     let keys = Keys::open(&config.keys, unused)?;
     let cluster = cluster_id(&folder, unused)?;
-    let vault = open_vault(&folder, unused)?;
+    let vault = open_vault(&folder, unused, config.reserve_len)?;
     let places =
         Places { journal: open_disk(folder.journal())?, ledger: open_disk(folder.ledger())?, state: folder.state() };
     let recovered = recover(places, config.state_cache_len, config.ledger, &keys, cluster)?;
@@ -119,7 +119,7 @@ pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
 }
 
 /// Bodies once acknowledged are not replaced by an empty vault, which a disk that is not mounted would be taken for.
-fn open_vault(folder: &DataFolder, create: bool) -> Result<Vault, StartError> {
+fn open_vault(folder: &DataFolder, create: bool, reserve_len: u64) -> Result<Vault, StartError> {
     let refused = |error: store::vault::VaultError| {
         StartError::Vault(format!(
             "{error}; it holds the bodies of large objects: mount or put back the folder that was there, or restore a \
@@ -129,7 +129,8 @@ fn open_vault(folder: &DataFolder, create: bool) -> Result<Vault, StartError> {
     if !create {
         Vault::existing(folder.vault()).map_err(refused)?;
     }
-    Vault::local(folder.vault()).map_err(|error| StartError::Vault(error.to_string()))
+    let vault = Vault::local(folder.vault()).map_err(|error| StartError::Vault(error.to_string()))?;
+    Ok(vault.with_reserve(reserve_len))
 }
 
 /// With another cluster key nobody could sign in any more.

@@ -65,6 +65,8 @@ async fn chunks_of_impossible_lengths_are_refused() {
         assert!(matches!(put, Err(VaultError::Len(found)) if found == len));
     }
     assert!(matches!(vault.check_room(u64::MAX), Err(VaultError::Full(_))));
+    assert!(vault.check_room(1).is_ok());
+    assert!(matches!(vault.clone().with_reserve(u64::MAX).check_room(1), Err(VaultError::Full(_))));
 }
 
 #[tokio::test]

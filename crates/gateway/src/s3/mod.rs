@@ -46,6 +46,8 @@ pub(crate) struct Frontend {
     pub(crate) region: Arc<str>,
     pub(crate) body_idle: Duration,
     owner: Arc<str>,
+    /// How clients reach it: `http` or `https`.
+    scheme: &'static str,
 }
 
 /// What an operation that writes knows of its request beside its input.
@@ -66,10 +68,10 @@ impl Call {
 }
 
 impl Frontend {
-    pub(crate) fn new(node: Node, region: &str, body_idle: Duration) -> Self {
+    pub(crate) fn new(node: Node, region: &str, body_idle: Duration, tls: bool) -> Self {
         let owner = digest::digest(&digest::SHA256, node.cluster().to_string().as_bytes());
         let owner: String = owner.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { node, region: region.into(), body_idle, owner: owner.into() }
+        Self { node, region: region.into(), body_idle, owner: owner.into(), scheme: if tls { "https" } else { "http" } }
     }
 
     /// The one owner of everything: the cluster.

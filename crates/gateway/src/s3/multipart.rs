@@ -166,7 +166,7 @@ impl Frontend {
                 .map_err(|_| s3_error!(InvalidRequest, "Value for x-amz-mp-object-size header is invalid."))?,
         });
         let host = call.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let location = format!("http://{host}/{}/{}", input.bucket, input.key);
+        let location = format!("{}://{host}/{}/{}", self.scheme, input.bucket, input.key);
         let (outcome, headers) = self.write(&call, op).await?;
         let Outcome::Written(written) = outcome else { return Err(unexpected(&outcome)) };
         let mut output = CompleteMultipartUploadOutput {

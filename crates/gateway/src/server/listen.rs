@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::idle::{Activity, Watched, WatchedStream};
 use super::tls::Tls;
-use crate::limits::{HTTP2_STREAMS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::limits::{HTTP1_BUF_LEN_MAX, HTTP2_STREAMS_MAX, TLS_HANDSHAKE_TIMEOUT};
 use crate::metrics::Metrics;
 
 /// How long to wait when no connection can be accepted (too many open files, above all).
@@ -112,7 +112,7 @@ where
     let service = Watched { service, activity: activity.clone() };
     let stream = WatchedStream { stream, activity: activity.clone() };
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HTTP1_BUF_LEN_MAX);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(HTTP2_STREAMS_MAX).adaptive_window(true);
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     tokio::select! {

@@ -150,7 +150,8 @@ impl Gateway {
     }
 
     fn edge(&self, metrics: &Arc<Metrics>) -> Edge {
-        let frontend = Frontend::new(self.node.clone(), &self.config.region, self.config.body_idle_timeout);
+        let frontend =
+            Frontend::new(self.node.clone(), &self.config.region, self.config.body_idle_timeout, self.tls.is_some());
         let secrets = Secrets::new(self.node.clone());
         let routes =
             NativeRoutes::new(frontend.clone(), secrets.clone(), self.domains.clone(), self.config.ledger_public);

@@ -30,12 +30,14 @@ const REMOVALS_AT_ONCE: usize = 8;
 pub struct Vault {
     store: Arc<LocalFileSystem>,
     folder: Arc<Path>,
+    /// Free bytes that bodies leave on the disk.
+    reserve_len: u64,
 }
 
 /// What can go wrong with a vault.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// Writing would leave less than [`RESERVE_LEN`] free, or the disk is full.
+    /// Writing would leave less free than is kept in reserve, or the disk is full.
     #[error("{0}: not enough free space for more bodies")]
     Full(String),
     /// A chunk is not there.
@@ -77,7 +79,7 @@ impl Vault {
         prepare::prepare(&folder)?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| failed(&folder, &error))?;
         // A put then returns only after file, name and folder are flushed.
-        Ok(Self { store: Arc::new(store.with_fsync(true)), folder })
+        Ok(Self { store: Arc::new(store.with_fsync(true)), folder, reserve_len: RESERVE_LEN })
     }
 
     /// The vault in a local folder that is one already. Nothing is made or removed.
@@ -85,7 +87,7 @@ impl Vault {
         let folder: Arc<Path> = path.as_ref().into();
         prepare::check(&folder)?;
         let store = LocalFileSystem::new_with_prefix(&folder).map_err(|error| failed(&folder, &error))?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), folder })
+        Ok(Self { store: Arc::new(store.with_fsync(true)), folder, reserve_len: RESERVE_LEN })
     }
 
     /// Places a chunk of a body, durably. Nobody else may place one of the same placement and index.
@@ -169,11 +171,20 @@ impl Vault {
         Ok(names)
     }
 
-    /// Whether a body of this length can be placed and leave [`RESERVE_LEN`] free.
+    /// The same vault, with another reserve than [`RESERVE_LEN`] left free on the disk, in bytes.
+    #[must_use]
+    pub fn with_reserve(self, len: u64) -> Self {
+        Self { reserve_len: len, ..self }
+    }
+
+    /// Whether a body of this length can be placed and leave the reserve free.
     pub fn check_room(&self, len: u64) -> Result<(), VaultError> {
         let free = crate::disk::free_len(&self.folder).map_err(|error| io_failed(&self.folder, &error))?;
-        if free < RESERVE_LEN.saturating_add(len) {
-            return Err(VaultError::Full(self.folder.display().to_string()));
+        if free < self.reserve_len.saturating_add(len) {
+            let (folder, reserve) = (self.folder.display(), self.reserve_len);
+            return Err(VaultError::Full(format!(
+                "{folder} ({free} bytes are free and {reserve} are kept in reserve)"
+            )));
         }
         Ok(())
     }
