@@ -154,6 +154,7 @@ fn line(output: &Output) -> String {
             format!("execute {id} t={} slots={} body={payload} durable={durable}", time(*timestamp), list(&slots))
         }
         Output::Cut { timestamp } => format!("cut {}", time(*timestamp)),
+        other => panic!("a group of one puts out no {other:?}"),
     }
 }
 
