@@ -297,7 +297,7 @@ impl Group {
         self.drain(to)
     }
 
-    fn drain(&mut self, r: u32) -> Outputs {
+    pub(crate) fn drain(&mut self, r: u32) -> Outputs {
         let mut outputs = Vec::new();
         while let Some(output) = self.core(r).poll_output() {
             let node = self.nodes.get_mut(&r).expect("a member");
