@@ -141,6 +141,7 @@ impl Core {
         let was = self.committed.remove(place, Some(&payload.slots));
         assert!(was, "a command is executed once: {id}");
         self.frontier.raise(&payload.slots, place);
+        self.reads.handle_executed(&payload.slots);
         self.mark_executed(id);
         self.commands.last = self.commands.last.max(Some(place));
         self.cuts.handle_executed(timestamp);

@@ -89,6 +89,8 @@ mutants! {
     FixedReadQuorum = "fixed_read_quorum",
     /// Section 6: replies name no executed watermark.
     ReadWithoutWatermark = "read_without_watermark",
+    /// Section 10: a read of several slots takes any instant.
+    TornListing = "torn_listing",
     /// Section 7: a restart does not begin above the clock ceiling.
     RestartBelowCeiling = "restart_below_ceiling",
     /// Section 7: trimming forgets the ballots joined (an id below the watermark is voted on again).

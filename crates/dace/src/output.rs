@@ -81,9 +81,14 @@ pub enum Output {
         /// What to give.
         message: Message,
     },
-    /// The local state may be read for this read ([`crate::Core::handle_read`]), before anything else is
-    /// executed or after.
+    /// The local state may be read for this read ([`crate::Core::handle_read`]): now, before the next output
+    /// is taken.
     ReadReady {
+        /// The read.
+        read: u64,
+    },
+    /// A read of several slots found no quiet instant: order it as a `*` command.
+    ReadContended {
         /// The read.
         read: u64,
     },

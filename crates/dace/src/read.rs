@@ -3,6 +3,11 @@
 //! The reader asks every member what it has durably attached in the slots of the read, and how far it has
 //! executed them. It answers when, for *some* majority of the replies, all that they named is executed here:
 //! a write that was visible before the read began was attached durably at a majority by then.
+//!
+//! A read of several slots must also not show a write without another that was finished before that one
+//! began, and this replica may have heard of the second only. So its state must be the same at the end of a
+//! round of replies as it was when the round began: then every write finished before that instant is in it.
+//! It tries again a few times, and then gives up: the driver orders the read as a `*` command.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +24,18 @@ use crate::propose::SubmitError;
 use crate::status::Phase;
 use crate::timer::Timer;
 
+/// Rounds of replies that a read of several slots tries.
+const ROUNDS_MAX: u32 = 4;
+
 /// A read under way.
 struct Read {
+    /// The number that the driver knows it by.
+    read: u64,
     slots: SlotSet,
+    /// Rounds begun.
+    rounds: u32,
+    /// Something was executed in its slots since the round began.
+    stirred: bool,
     /// Replies by member, and what of each is still missing here.
     replies: BTreeMap<Member, Reply>,
 }
@@ -35,7 +49,24 @@ struct Reply {
 #[derive(Default)]
 pub(crate) struct Reads {
     last: u64,
+    /// By the number of the round, which answers name.
     open: BTreeMap<u64, Read>,
+}
+
+impl Reads {
+    /// Something is executed in `slots`.
+    pub(crate) fn handle_executed(&mut self, slots: &SlotSet) {
+        for open in self.open.values_mut() {
+            open.stirred |= open.slots.meets(slots);
+        }
+    }
+
+    /// The state is another one.
+    pub(crate) fn handle_snapshot(&mut self) {
+        for open in self.open.values_mut() {
+            open.stirred = true;
+        }
+    }
 }
 
 impl Core {
@@ -49,17 +80,25 @@ impl Core {
             return Err(SubmitError::Full);
         }
         self.clock.advance(now);
-        self.reads.last += 1;
-        let read = self.reads.last;
-        let (pending, watermark) = self.answer(&slots);
-        let own = Reply { pending: pending.into_iter().collect(), watermark };
-        self.reads.open.insert(read, Read { slots, replies: BTreeMap::from([(self.me, own)]) });
-        self.ask_again(read);
+        let read = self.reads.last + 1;
+        self.begin_round(Read { read, slots, rounds: 0, stirred: false, replies: BTreeMap::new() });
         self.advance();
         Ok(read)
     }
 
-    /// Asks those that did not answer yet.
+    fn begin_round(&mut self, mut open: Read) {
+        self.reads.last += 1;
+        let round = self.reads.last;
+        let (pending, watermark) = self.answer(&open.slots);
+        let own = Reply { pending: pending.into_iter().collect(), watermark };
+        open.replies = BTreeMap::from([(self.me, own)]);
+        open.rounds += 1;
+        open.stirred = false;
+        self.reads.open.insert(round, open);
+        self.ask_again(round);
+    }
+
+    /// Asks those that did not answer yet in this round.
     pub(crate) fn ask_again(&mut self, read: u64) {
         let Some(open) = self.reads.open.get(&read) else { return };
         for member in &self.preference {
@@ -132,20 +171,31 @@ impl Core {
         }
         let needed = self.config.majority() - usize::from(self.mutates(Mutant::SmallReadQuorum));
         let mut open = std::mem::take(&mut self.reads.open);
-        open.retain(|read, open| {
+        let mut finished = Vec::new();
+        for (round, open) in &mut open {
             let mut satisfied = 0;
             for reply in open.replies.values_mut() {
                 reply.pending.retain(|id| !self.is_executed(*id));
                 let reached = self.has_reached(&open.slots, &reply.watermark);
                 satisfied += usize::from(reply.pending.is_empty() && reached);
             }
-            let ready = satisfied >= needed;
-            if ready {
-                self.outputs.push_back(Output::ReadReady { read: *read });
+            if satisfied >= needed {
+                finished.push(*round);
             }
-            !ready
-        });
+        }
+        let finished: Vec<Read> = finished.iter().filter_map(|round| open.remove(round)).collect();
         self.reads.open = open;
+        for open in finished {
+            let single = matches!(&open.slots, SlotSet::Some(slots) if slots.len() == 1);
+            if single || !open.stirred || self.mutates(Mutant::TornListing) {
+                self.outputs.push_back(Output::ReadReady { read: open.read });
+            } else if open.rounds < ROUNDS_MAX {
+                self.begin_round(open);
+            } else {
+                self.counters.contended_reads += 1;
+                self.outputs.push_back(Output::ReadContended { read: open.read });
+            }
+        }
     }
 
     /// Whether the effect of a command is in the state here.

@@ -56,6 +56,7 @@ impl Core {
         self.counters.snapshots += 1;
         self.executed_cut = cut;
         self.cuts.installed(cut);
+        self.reads.handle_snapshot();
         self.frontier = Frontier::new();
         self.frontier.raise_all(cut);
         self.journals[self.me].stored = cut;

@@ -46,6 +46,8 @@ pub struct Counters {
     pub fetches: u64,
     /// Votes refused because the id is settled.
     pub settled_answers: u64,
+    /// Reads of several slots that found no quiet instant.
+    pub contended_reads: u64,
     /// Snapshots installed.
     pub snapshots: u64,
 }

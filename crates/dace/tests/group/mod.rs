@@ -308,6 +308,7 @@ impl Group {
                 Output::Cut { timestamp } => node.cuts.push(*timestamp),
                 Output::Send { to, message } => self.messages.push_back((r, to.0, message.clone())),
                 Output::ReadReady { read } => node.reads.push(*read),
+                Output::ReadContended { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),
             }
             outputs.push((r, output));

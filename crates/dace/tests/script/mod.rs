@@ -172,6 +172,7 @@ fn line(output: &Output) -> String {
         Output::Cut { timestamp } => format!("cut {}", time(*timestamp)),
         Output::Send { to, message } => format!("send r{to} {}", said_to(message)),
         Output::ReadReady { read } => format!("ready read {read}"),
+        Output::ReadContended { read } => format!("contended read {read}"),
         Output::WantSnapshot { cut } => format!("want a snapshot at {}", time(*cut)),
     }
 }
