@@ -321,6 +321,7 @@ impl Core {
         debug_assert_eq!(state.check(&self.config), Ok(()));
         self.base_position = state.position;
         self.base_cut = cut;
+        self.settled_cut = self.settled_cut.max(cut);
         self.base_incarnation = mark.incarnation;
         Some(Base { position: state.position, cut, bytes: state.to_bytes() })
     }

@@ -83,6 +83,14 @@ impl Clock {
         }
     }
 
+    /// Sets the reading forward to `reference`, or to the wall clock if that is below it.
+    pub(crate) fn step_forward(&mut self, now: Now, reference: Timestamp) {
+        assert!(!self.alone, "a lone replica has no reference");
+        let wall_ns = now.wall_ns.min(WALL_NS_MAX);
+        self.slewed = self.slewed.max(wall_ns.min(reference.0));
+        self.error_ns = i128::from(wall_ns) - i128::from(self.slewed);
+    }
+
     /// The monotonic time of the reading, in ns.
     pub(crate) fn mono_ns(&self) -> u64 {
         self.mono_ns
@@ -151,7 +159,12 @@ impl Clock {
     /// The ceiling that a `Clock` record must carry along with an attach at `timestamp`, if one must.
     pub(crate) fn ceiling_wanted(&self, timestamp: Timestamp) -> Option<Timestamp> {
         let needed = timestamp.tick_end();
-        let ahead_ns = self.error_ns.saturating_neg();
+        // What runs ahead: the lone replica's clock itself, in a larger group what the promise and the floors ask.
+        let ahead_ns = if self.alone {
+            self.error_ns.saturating_neg()
+        } else {
+            i128::from(timestamp.0) - i128::from(self.slewed)
+        };
         if ahead_ns > i128::from(CLOCK_AHEAD_NS_MAX) {
             // Each restart begins above the ceiling. While the clock is ahead, ceilings are therefore as low
             // as the next cut allows: a replica that restarts all the time must not run away from the world.

@@ -121,6 +121,8 @@ pub(crate) struct Known {
     pub(crate) gave_up: bool,
     /// The coordinator waits no longer for acks that are less far ahead.
     pub(crate) impatient: bool,
+    /// The length of its body while it counts as an own command that is not executed.
+    pub(crate) flying: Option<usize>,
     /// How often it was recovered from here.
     pub(crate) attempts: u32,
 }
@@ -142,6 +144,7 @@ impl Known {
             first_mention: 0,
             gave_up: false,
             impatient: false,
+            flying: None,
             attempts: 0,
         }
     }
@@ -226,15 +229,21 @@ impl Commands {
         self.in_flight_len
     }
 
-    /// An own command with a body of `len` bytes was proposed.
-    pub(crate) fn enters_flight(&mut self, len: usize) {
-        self.in_flight += 1;
-        self.in_flight_len += len;
+    /// An own command was proposed, or is to be executed again.
+    pub(crate) fn enters_flight(&mut self, id: CommandId) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        let len = known.payload.as_ref().map_or(0, |payload| payload.body.len());
+        if known.flying.replace(len).is_none() {
+            self.in_flight += 1;
+            self.in_flight_len += len;
+        }
     }
 
-    /// It was executed.
-    pub(crate) fn leaves_flight(&mut self, len: usize) {
-        self.in_flight = self.in_flight.checked_sub(1).expect("what leaves has entered");
-        self.in_flight_len = self.in_flight_len.checked_sub(len).expect("what leaves has entered");
+    /// A command is executed: if it was in flight, its length is given.
+    pub(crate) fn leaves_flight(&mut self, flying: Option<usize>) {
+        if let Some(len) = flying {
+            self.in_flight = self.in_flight.checked_sub(1).expect("what leaves has entered");
+            self.in_flight_len = self.in_flight_len.checked_sub(len).expect("what leaves has entered");
+        }
     }
 }

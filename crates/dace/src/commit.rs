@@ -5,7 +5,7 @@ use types::journal::{RecordHeader, RecordKind};
 use types::limits::CLOCK_AHEAD_NS_MAX;
 use types::{CommandId, Timestamp};
 
-use crate::command::{By, Decision, Lead, Stage, bit};
+use crate::command::{Decision, Lead, Stage, bit};
 use crate::config::Member;
 use crate::core::Core;
 use crate::mutant::Mutant;
@@ -190,10 +190,12 @@ impl Core {
             let first = self.first_ballot(id);
             let Some(known) = self.commands.at_mut(id).filter(|known| known.decision.is_none()) else { continue };
             if id.replica == self.config.replica && known.joined <= first {
-                known.lead = match known.accepted {
-                    Some((ballot, timestamp)) => Lead::Accepting { ballot, timestamp, accepted: bit(self.me) },
-                    None => Lead::Collecting,
-                };
+                known.lead = Lead::Collecting;
+                if let Some((ballot, timestamp)) = known.accepted {
+                    // The value of the ballot is fixed; the own `Accepted` may have been lost, so it is said again.
+                    known.lead = Lead::Accepting { ballot, timestamp, accepted: 0 };
+                    self.accept(id, ballot, timestamp);
+                }
                 self.arm(self.timing.give_up_ns, Timer::GiveUp(id));
             }
             let known = self.commands.at(id).expect("it was found above");
@@ -202,7 +204,6 @@ impl Core {
             } else {
                 self.endorse(id);
             }
-            let _ = By::Ack;
         }
     }
 }

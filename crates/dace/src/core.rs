@@ -69,6 +69,8 @@ pub struct Core {
     pub(crate) base_position: u64,
     /// The cut of the base.
     pub(crate) base_cut: Timestamp,
+    /// Every settled id is executed in the state at this cut.
+    pub(crate) settled_cut: Timestamp,
     /// The incarnation open at its position.
     pub(crate) base_incarnation: Incarnation,
     /// The last position passed over because the base covers it.
@@ -152,6 +154,7 @@ impl Core {
             executed_cut: restore.executed_cut,
             base_position: 0,
             base_cut: Timestamp::ZERO,
+            settled_cut: Timestamp::ZERO,
             base_incarnation: Incarnation(0),
             passed_over: None,
             outputs: VecDeque::new(),

@@ -8,7 +8,6 @@ use types::Timestamp;
 use crate::core::Core;
 use crate::mutant::Mutant;
 use crate::output::Output;
-use crate::readings::Verdict;
 
 /// The cuts taken, and those that executed commands ask for.
 pub(crate) struct Cuts {
@@ -79,7 +78,7 @@ impl Core {
         if self.clock.promised() < cut
             && reached
             && self.clock.ceiling_durable() >= cut
-            && self.verdict() == Verdict::Speaks
+            && self.verdict().speaks()
         {
             self.raise_promise(cut);
         }

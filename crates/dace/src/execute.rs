@@ -157,10 +157,8 @@ impl Core {
         let Some(known) = self.commands.at_mut(id) else { return };
         known.stage = Stage::Executed;
         let decided = known.decision.map(|decision| (decision.timestamp, id));
-        let len = known.payload.as_ref().map_or(0, |payload| payload.body.len());
-        if id.replica == self.config.replica {
-            self.commands.leaves_flight(len);
-        }
+        let flying = known.flying.take();
+        self.commands.leaves_flight(flying);
         self.commands.last = self.commands.last.max(decided);
         if alone {
             self.commands.remove(id);

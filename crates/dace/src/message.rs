@@ -110,7 +110,7 @@ impl Core {
 
     fn handle_fetch(&mut self, to: ReplicaId, id: CommandId) {
         if self.is_settled(id) {
-            let message = Message::Settled { id, cut: self.base_cut };
+            let message = Message::Settled { id, cut: self.settled_cut };
             self.outputs.push_back(Output::Send { to, message });
             return;
         }
@@ -155,13 +155,15 @@ impl Core {
             return;
         }
         if self.commands.at(id).is_some_and(|known| known.stage < Stage::Executed) {
+            self.settled_cut = self.settled_cut.max(cut);
             self.forget_settled(id);
         }
     }
 
     /// The state here holds the effect of `id`, whatever is known of it.
     pub(crate) fn forget_settled(&mut self, id: CommandId) {
-        let Some(known) = self.commands.remove(id) else { return };
+        let Some(mut known) = self.commands.remove(id) else { return };
+        let flying = known.flying.take();
         for (member, attach) in known.attaches.iter().enumerate() {
             if let Some(attach) = attach {
                 self.journals[member].blocks.remove((attach.timestamp, id), known.slots());
@@ -172,10 +174,7 @@ impl Core {
             self.wake.remove(&(decision.timestamp, id));
         }
         self.held.remove(&(known.t0, id));
-        if known.stage != Stage::Executed && id.replica == self.config.replica {
-            let len = known.payload.as_ref().map_or(0, |payload| payload.body.len());
-            self.commands.leaves_flight(len);
-        }
+        self.commands.leaves_flight(flying);
         self.settled.insert(id);
         self.wake_all();
     }

@@ -10,7 +10,6 @@ use crate::config::Member;
 use crate::core::Core;
 use crate::mutant::Mutant;
 use crate::output::Record;
-use crate::readings::Verdict;
 use crate::status::Phase;
 use crate::timer::Timer;
 
@@ -78,7 +77,7 @@ impl Core {
         }
         assert!(begins_with(&submission.body, &submission.slots), "the body says the slots of the submission");
         self.clock.advance(now);
-        if self.verdict() != Verdict::Speaks {
+        if !self.verdict().speaks() {
             self.counters.muted += 1;
             return Err(SubmitError::Clock);
         }
@@ -89,7 +88,7 @@ impl Core {
         known.quorum = quorum;
         let Submission { slots, salt, body, body_hash } = submission;
         known.payload = Some(Payload { slots, salt, body, body_hash });
-        self.commands.enters_flight(len);
+        self.commands.enters_flight(id);
         self.propose(id, quorum);
         self.advance();
         Ok(id)

@@ -17,6 +17,7 @@ use types::{CommandId, Now, ReplicaId, SlotSet};
 use crate::command::Stage;
 use crate::config::Member;
 use crate::core::Core;
+use crate::index::Place;
 use crate::message::{Message, Watermark};
 use crate::mutant::Mutant;
 use crate::output::Output;
@@ -209,9 +210,11 @@ impl Core {
         }
         match (slots, watermark) {
             (SlotSet::Some(slots), Watermark::Slots(places)) => {
-                slots.iter().zip(places).all(|(slot, place)| self.frontier.at(*slot) >= *place)
+                // A replier that began from a state at a cut names the cut for what it did not execute itself.
+                let reached = |place: Place, at: Place| at >= place || place.0 <= self.cuts.last();
+                slots.iter().zip(places).all(|(slot, place)| reached(*place, self.frontier.at(*slot)))
             }
-            (_, Watermark::Cut(cut)) => self.cuts.last().max(self.executed_cut) >= *cut,
+            (_, Watermark::Cut(cut)) => self.cuts.last() >= *cut,
             (SlotSet::All, Watermark::Slots(_)) => false,
         }
     }

@@ -27,6 +27,15 @@ pub(crate) enum Verdict {
     Alone,
     /// More than 500 ms above the `(f + 1)`-th largest.
     Ahead,
+    /// It may speak, but is more than 500 ms below the `(f + 1)`-th largest, which is this.
+    Behind(Timestamp),
+}
+
+impl Verdict {
+    /// Whether the clock may propose, promise and recover.
+    pub(crate) fn speaks(self) -> bool {
+        matches!(self, Self::Speaks | Self::Behind(_))
+    }
 }
 
 impl Readings {
@@ -56,7 +65,14 @@ impl Readings {
             return Verdict::Alone;
         }
         fresh.sort_unstable_by(|a, b| b.cmp(a));
-        if own > fresh[f].plus_ns(CLOCK_AHEAD_NS_MAX) { Verdict::Ahead } else { Verdict::Speaks }
+        let reference = fresh[f];
+        if own > reference.plus_ns(CLOCK_AHEAD_NS_MAX) {
+            Verdict::Ahead
+        } else if own.plus_ns(CLOCK_AHEAD_NS_MAX) < reference {
+            Verdict::Behind(reference)
+        } else {
+            Verdict::Speaks
+        }
     }
 }
 

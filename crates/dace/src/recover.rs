@@ -9,7 +9,6 @@ use crate::config::Member;
 use crate::core::Core;
 use crate::mutant::Mutant;
 use crate::output::Output;
-use crate::readings::Verdict;
 use crate::status::Phase;
 use crate::stream::{ACCEPTED, ATTACHED_BY_ACK, ATTACHED_BY_REPORT, COMMITTED, said};
 use crate::timer::Timer;
@@ -68,7 +67,7 @@ impl Core {
         if !ready || self.phase != Phase::Running {
             return;
         }
-        if self.verdict() != Verdict::Speaks {
+        if !self.verdict().speaks() {
             self.counters.muted += 1;
             return;
         }
@@ -278,7 +277,7 @@ impl Core {
     }
 
     /// Accepts, and says so; a replica that has not attached the command attaches it first.
-    fn accept(&mut self, id: CommandId, ballot: u64, timestamp: Timestamp) {
+    pub(crate) fn accept(&mut self, id: CommandId, ballot: u64, timestamp: Timestamp) {
         if self.commands.at(id).is_some_and(|known| known.attached.is_none() && known.decision.is_none()) {
             self.commands.at_mut(id).expect("it was just found").joined = ballot;
             let attached = self.attach(id, By::Report, Timestamp::ZERO);
@@ -318,7 +317,7 @@ impl Core {
         }
         self.counters.settled_answers += 1;
         let to = self.config.members[member];
-        let message = crate::Message::Settled { id: header.id, cut: self.base_cut };
+        let message = crate::Message::Settled { id: header.id, cut: self.settled_cut };
         self.outputs.push_back(Output::Send { to, message });
     }
 }

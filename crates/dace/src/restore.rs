@@ -136,6 +136,7 @@ impl Core {
         own.floors.raise_all(base.cut);
         own.stored = self.executed_cut;
         self.base_cut = base.cut;
+        self.settled_cut = base.cut;
         self.base_incarnation = self.incarnation;
         self.appended = base.position;
         self.durable = base.position;
@@ -294,7 +295,7 @@ impl Core {
         known.first_mention = header.position;
         let body_hash = header.body_hash;
         known.payload = Some(Payload { slots, salt: record.salt, body: body.clone(), body_hash });
-        self.commands.enters_flight(body.len());
+        self.commands.enters_flight(id);
         Ok(())
     }
 
@@ -333,7 +334,8 @@ impl Core {
                     raised = true;
                 }
             }
-            RecordKind::Accepted => known.accepted = Some((ballot, timestamp)),
+            // An `Accept` alone, its `Accepted` torn off, has fixed the value of its ballot too.
+            RecordKind::Accept | RecordKind::Accepted => known.accepted = Some((ballot, timestamp)),
             RecordKind::Commit => {
                 known.decision = known.decision.or(Some(Decision { timestamp, position: header.position }));
                 raised = true;

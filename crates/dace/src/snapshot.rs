@@ -91,10 +91,9 @@ impl Core {
         let known = self.commands.at_mut(id).expect("it was just listed");
         known.stage = Stage::Committed;
         let slots = known.slots().cloned();
-        let len = known.payload.as_ref().map_or(0, |payload| payload.body.len());
         self.committed.insert((timestamp, id), slots.as_ref());
         if own {
-            self.commands.enters_flight(len);
+            self.commands.enters_flight(id);
         }
     }
 

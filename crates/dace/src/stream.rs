@@ -221,7 +221,7 @@ impl Core {
     pub fn beat(&mut self, now: Now) -> Beat {
         self.clock.advance(now);
         self.step_clock(now);
-        if self.phase == Phase::Running && self.verdict() == Verdict::Speaks {
+        if self.phase == Phase::Running && self.verdict().speaks() {
             if self.is_unsettled() {
                 self.renew_ceiling(self.clock.reading());
             }
@@ -240,10 +240,15 @@ impl Core {
     }
 
     /// A clock that is far above the others and above its own wall clock is set back: promises are kept by
-    /// `T` and the floors.
+    /// `T` and the floors. One that is far below the others and below its own wall clock is set forward.
     fn step_clock(&mut self, now: Now) {
-        if !self.is_alone() && self.verdict() == Verdict::Ahead {
-            self.clock.step_back(now);
+        if self.is_alone() {
+            return;
+        }
+        match self.verdict() {
+            Verdict::Ahead => self.clock.step_back(now),
+            Verdict::Behind(reference) => self.clock.step_forward(now, reference),
+            Verdict::Speaks | Verdict::Alone => {}
         }
     }
 
