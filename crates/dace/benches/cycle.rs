@@ -60,7 +60,7 @@ fn drain(core: &mut Core, position: &mut u64) -> u64 {
         match output {
             Output::Append(record) => *position = record.header.position,
             Output::Execute { .. } => executed += 1,
-            Output::Cut { .. } => {}
+            _ => {}
         }
     }
     executed

@@ -3,6 +3,10 @@
 //! A base is taken at a *mark*: a place in the journal before the first command of a new tick. Everything
 //! before a mark lies at or below the cut of the tick before, and everything behind it above, so that a
 //! base needs to list no command.
+//!
+//! In a larger group a mark serves once everything that the replica said before it is about commands that
+//! are settled: whatever it said of others is then said again behind the base, and again no command need be
+//! listed. One command that is never decided would pin the journal, but it would pin the cut as well.
 
 use std::collections::VecDeque;
 
@@ -11,6 +15,7 @@ use types::limits::SLOTS;
 use types::{CommandId, Epoch, GroupId, Incarnation, ReplicaId, Timestamp};
 
 use crate::clock::TIMESTAMP_MAX;
+use crate::command::Stage;
 use crate::config::Config;
 use crate::core::Core;
 
@@ -83,6 +88,26 @@ pub(crate) struct BaseState {
     /// of one: that of the last incarnation, since all the earlier ones are settled.
     #[n(8)]
     pub(crate) executed: Vec<CommandId>,
+    /// What a group of more than one needs beside.
+    #[n(9)]
+    pub(crate) more: Option<GroupBase>,
+}
+
+/// What a base says in a group of more than one replica.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct GroupBase {
+    /// Settled ids above the executed watermark, rising.
+    #[n(0)]
+    pub(crate) above: Vec<CommandId>,
+    /// The writer's incarnation at the end of the prefix.
+    #[n(1)]
+    pub(crate) incarnation: Incarnation,
+    /// The last counter given in it.
+    #[n(2)]
+    pub(crate) counter: u64,
+    /// The position of its `Open`.
+    #[n(3)]
+    pub(crate) opened: u64,
 }
 
 impl BaseState {
@@ -118,17 +143,42 @@ impl BaseState {
         if let Some((_, what)) = foreign.into_iter().find(|(same, _)| !same) {
             return Err(BaseError::Foreign(what));
         }
+        if self.position == 0 || self.position > POSITION_MAX || self.ceiling > TIMESTAMP_MAX {
+            return Err(BaseError::Contradiction("a position or its ceiling is out of range"));
+        }
+        match (&self.more, config.n()) {
+            (None, 1) => self.check_alone(),
+            (Some(more), 2..) => self.check_group(more),
+            _ => Err(BaseError::Contradiction("it is of a group of another size")),
+        }
+    }
+
+    fn check_alone(&self) -> Result<(), BaseError> {
         let [executed] = self.executed[..] else {
             return Err(BaseError::Contradiction("a group of one has one executed watermark"));
         };
         if executed.replica != self.replica || executed.incarnation == Incarnation(0) {
             return Err(BaseError::Contradiction("the executed watermark is not of this replica"));
         }
-        if self.position == 0 || self.position > POSITION_MAX || executed.counter > POSITION_MAX {
-            return Err(BaseError::Contradiction("a position or counter is out of range"));
+        if executed.counter > POSITION_MAX {
+            return Err(BaseError::Contradiction("a counter is out of range"));
         }
-        if self.ceiling < self.cut || self.ceiling > TIMESTAMP_MAX {
+        if self.ceiling < self.cut {
             return Err(BaseError::Contradiction("its ceiling does not cover its cut"));
+        }
+        Ok(())
+    }
+
+    fn check_group(&self, more: &GroupBase) -> Result<(), BaseError> {
+        let members = |ids: &[CommandId]| ids.iter().all(|id| self.members.contains(&id.replica));
+        let rising = |ids: &[CommandId]| ids.windows(2).all(|pair| pair[0] < pair[1]);
+        for ids in [&self.executed, &more.above] {
+            if !members(ids) || !rising(ids) {
+                return Err(BaseError::Contradiction("settled ids are of members, and rise"));
+            }
+        }
+        if more.opened > self.position || more.counter > POSITION_MAX {
+            return Err(BaseError::Contradiction("an incarnation opens within the prefix"));
         }
         Ok(())
     }
@@ -142,6 +192,7 @@ pub(crate) struct Mark {
     ceiling: Timestamp,
     incarnation: Incarnation,
     counter: u64,
+    opened: u64,
 }
 
 /// The marks of the journal that is left, rising.
@@ -183,6 +234,13 @@ impl Marks {
         self.marks.drain(..count.checked_sub(1)?);
         self.marks.front().copied()
     }
+
+    /// The last mark at or below `position`; forgets those before it.
+    fn take_behind(&mut self, position: u64) -> Option<Mark> {
+        let count = self.marks.partition_point(|mark| mark.position <= position);
+        self.marks.drain(..count.checked_sub(1)?);
+        self.marks.front().copied()
+    }
 }
 
 /// Where a journal goes on that replaces one which is not at hand: what a backup keeps of it.
@@ -213,6 +271,7 @@ impl Base {
             position: predecessor.position,
             ceiling: predecessor.ceiling,
             executed: vec![executed],
+            more: None,
         };
         state.check(config)?;
         Ok(Self { position: state.position, cut: state.cut, bytes: state.to_bytes() })
@@ -220,12 +279,54 @@ impl Base {
 }
 
 impl Core {
-    /// What replaces the journal prefix up to `cut`, a cut whose block is sealed and durable; `None` when
-    /// there is nothing to trim. Asked with rising cuts.
+    /// What replaces the journal prefix up to `cut`, a cut whose block is sealed and durable (in a larger group
+    /// also at `n - f` members: [`Core::trimmable`]); `None` when there is nothing to trim. Asked with rising
+    /// cuts. In a larger group the votes on what is executed at or below the cut are forgotten.
     ///
     /// Panics on a cut that was not put out: the commands of the prefix would be lost.
     pub fn base(&mut self, cut: Timestamp) -> Option<Base> {
         assert!(cut <= self.cuts.last(), "only what is cut is trimmed");
+        if self.is_alone() {
+            return self.lone_base(cut);
+        }
+        assert!(cut <= self.trimmable(), "only what n - f members hold is trimmed");
+        let unsettled = self.commands.iter().filter(|(_, known)| {
+            let settled = known.stage == Stage::Executed
+                && known.decision.is_some_and(|decision| decision.timestamp <= cut);
+            known.first_mention > 0 && !settled
+        });
+        let pinned = unsettled.map(|(_, known)| known.first_mention - 1).min().unwrap_or(self.durable);
+        let mark = self.marks.take_behind(pinned.min(self.durable))?;
+        if mark.position <= self.base_position {
+            return None;
+        }
+        self.settle(cut);
+        let state = BaseState {
+            group: self.config.group,
+            replica: self.config.replica,
+            epoch: self.config.epoch,
+            members: self.config.members.clone(),
+            slots: SLOTS,
+            cut,
+            position: mark.position,
+            ceiling: mark.ceiling,
+            executed: self.settled.prefixes().collect(),
+            more: Some(GroupBase {
+                above: self.settled.above().collect(),
+                incarnation: mark.incarnation,
+                counter: mark.counter,
+                opened: mark.opened,
+            }),
+        };
+        debug_assert_eq!(state.check(&self.config), Ok(()));
+        self.base_position = state.position;
+        self.base_cut = cut;
+        self.settled_cut = self.settled_cut.max(cut);
+        self.base_incarnation = mark.incarnation;
+        Some(Base { position: state.position, cut, bytes: state.to_bytes() })
+    }
+
+    fn lone_base(&mut self, cut: Timestamp) -> Option<Base> {
         let mark = self.marks.take_up_to(cut)?;
         assert!(mark.position <= self.durable, "what is cut is durable");
         assert!(mark.ceiling >= mark.cut, "the ceiling covers every cut");
@@ -240,19 +341,27 @@ impl Core {
             position: mark.position,
             ceiling: mark.ceiling,
             executed: vec![executed],
+            more: None,
         };
         debug_assert_eq!(state.check(&self.config), Ok(()));
         Some(Base { position: mark.position, cut: mark.cut, bytes: state.to_bytes() })
     }
 
+    /// Notes the mark before an attach at `timestamp`, if it begins a tick.
+    pub(crate) fn note_mark(&mut self, timestamp: Timestamp) {
+        let mark = self.mark();
+        self.marks.handle_attach(timestamp, mark);
+    }
+
     /// The mark that the journal's end would be, if a command of a new tick came next.
-    pub(crate) fn mark(&self) -> Mark {
+    fn mark(&self) -> Mark {
         Mark {
             cut: self.floors.highest().tick_end(),
             position: self.appended,
             ceiling: self.clock.ceiling(),
             incarnation: self.incarnation,
             counter: self.counter,
+            opened: self.opened,
         }
     }
 }
@@ -279,6 +388,7 @@ mod tests {
             position: 6,
             ceiling: Timestamp(1_700_000_002_000_000_001),
             executed: vec![CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: 2 }],
+            more: None,
         }
     }
 
@@ -328,6 +438,7 @@ mod tests {
             ceiling: Timestamp(n * 100),
             incarnation: Incarnation(1),
             counter: n,
+            opened: 1,
         };
         let mut marks = Marks::new();
         for n in 1..=10_000 {

@@ -23,6 +23,9 @@ pub(crate) const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 4 * 3);
 
 /// See the file's documentation.
 pub(crate) struct Clock {
+    /// Alone in its group a replica never lets its clock go back, over restarts too. In a larger group the
+    /// clock may be set back: there the floors and the promise keep what was said.
+    alone: bool,
     /// The reading without what timestamps have pushed it up by.
     slewed: u64,
     /// When `slewed` was taken.
@@ -48,8 +51,9 @@ struct Ceiling {
 
 impl Clock {
     /// A clock that stands still until [`Clock::start`].
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(alone: bool) -> Self {
         Self {
+            alone,
             slewed: 0,
             mono_ns: 0,
             error_ns: 0,
@@ -63,10 +67,38 @@ impl Clock {
     pub(crate) fn start(&mut self, now: Now) {
         let seen = self.last.max(self.promise).max(self.ceiling.appended);
         let wall_ns = now.wall_ns.min(WALL_NS_MAX);
-        self.slewed = wall_ns.max(seen.next().0);
+        self.slewed = if self.alone { wall_ns.max(seen.next().0) } else { wall_ns };
         self.mono_ns = now.mono_ns;
         self.error_ns = i128::from(wall_ns) - i128::from(self.slewed);
-        self.last = Timestamp(self.slewed);
+        self.last = if self.alone { Timestamp(self.slewed) } else { Timestamp::ZERO };
+    }
+
+    /// Sets the reading back to the wall clock, if that is below it.
+    pub(crate) fn step_back(&mut self, now: Now) {
+        assert!(!self.alone, "a lone replica's clock never goes back");
+        let wall_ns = now.wall_ns.min(WALL_NS_MAX);
+        if wall_ns < self.slewed {
+            self.slewed = wall_ns;
+            self.error_ns = 0;
+        }
+    }
+
+    /// Sets the reading forward to `reference`, or to the wall clock if that is below it.
+    pub(crate) fn step_forward(&mut self, now: Now, reference: Timestamp) {
+        assert!(!self.alone, "a lone replica has no reference");
+        let wall_ns = now.wall_ns.min(WALL_NS_MAX);
+        self.slewed = self.slewed.max(wall_ns.min(reference.0));
+        self.error_ns = i128::from(wall_ns) - i128::from(self.slewed);
+    }
+
+    /// The monotonic time of the reading, in ns.
+    pub(crate) fn mono_ns(&self) -> u64 {
+        self.mono_ns
+    }
+
+    /// A promise given before a restart.
+    pub(crate) fn promise_restored(&mut self, timestamp: Timestamp) {
+        self.promise = self.promise.max(timestamp);
     }
 
     /// Moves the reading on to `now`.
@@ -127,7 +159,12 @@ impl Clock {
     /// The ceiling that a `Clock` record must carry along with an attach at `timestamp`, if one must.
     pub(crate) fn ceiling_wanted(&self, timestamp: Timestamp) -> Option<Timestamp> {
         let needed = timestamp.tick_end();
-        let ahead_ns = self.error_ns.saturating_neg();
+        // What runs ahead: the lone replica's clock itself, in a larger group what the promise and the floors ask.
+        let ahead_ns = if self.alone {
+            self.error_ns.saturating_neg()
+        } else {
+            i128::from(timestamp.0) - i128::from(self.slewed)
+        };
         if ahead_ns > i128::from(CLOCK_AHEAD_NS_MAX) {
             // Each restart begins above the ceiling. While the clock is ahead, ceilings are therefore as low
             // as the next cut allows: a replica that restarts all the time must not run away from the world.
@@ -181,7 +218,7 @@ mod tests {
 
     #[test]
     fn runs_with_the_wall_clock_when_that_is_steady() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(0, HOUR));
         clock.advance(now(SECOND, HOUR + SECOND));
         assert_eq!(clock.reading(), Timestamp(HOUR + SECOND));
@@ -189,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_set_back_slows_it_by_an_eighth() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(0, 2 * HOUR));
         clock.advance(now(8 * SECOND, HOUR));
         assert_eq!(clock.reading(), Timestamp(2 * HOUR + 7 * SECOND));
@@ -197,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_set_ahead_hastens_it_by_an_eighth() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(0, HOUR));
         clock.advance(now(8 * SECOND, 1000 * HOUR));
         assert_eq!(clock.reading(), Timestamp(HOUR + 9 * SECOND));
@@ -205,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_small_error_is_slewed_away_and_not_overshot() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(0, HOUR));
         clock.advance(now(SECOND, HOUR + SECOND - 1000));
         assert_eq!(clock.reading(), Timestamp(HOUR + SECOND - 1000));
@@ -213,7 +250,7 @@ mod tests {
 
     #[test]
     fn starts_above_the_ceiling() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.ceiling_restored(Timestamp(5 * HOUR));
         clock.start(now(0, HOUR));
         assert_eq!(clock.reading(), Timestamp(5 * HOUR + 1));
@@ -224,7 +261,7 @@ mod tests {
     fn restarting_all_the_time_does_not_run_ahead() {
         let (mut ceiling, mut wall_ns) = (Timestamp::ZERO, HOUR);
         for _ in 0..1000 {
-            let mut clock = Clock::new();
+            let mut clock = Clock::new(true);
             clock.ceiling_restored(ceiling);
             clock.start(now(0, wall_ns));
             wall_ns += SECOND / 5;
@@ -236,7 +273,7 @@ mod tests {
 
     #[test]
     fn next_rises_at_one_instant() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(0, HOUR));
         let first = clock.next();
         clock.observe(first);
@@ -246,7 +283,7 @@ mod tests {
     #[test]
     fn mono_at_is_when_the_reading_gets_there() {
         for wall_offset in [-(HOUR as i64), -1_000_000, -10, 0, 10, 1_000_000, HOUR as i64] {
-            let mut clock = Clock::new();
+            let mut clock = Clock::new(true);
             clock.start(now(0, 2 * HOUR));
             let wall = |mono: u64| (2 * HOUR + mono).saturating_add_signed(wall_offset);
             clock.advance(now(SECOND, wall(SECOND)));
@@ -260,7 +297,7 @@ mod tests {
 
     #[test]
     fn absurd_clocks_do_not_overflow() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(u64::MAX, u64::MAX));
         clock.advance(now(u64::MAX, u64::MAX));
         clock.advance(now(0, 0));
@@ -273,7 +310,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "durable ceiling")]
     fn a_promise_past_the_durable_ceiling_is_refused() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(true);
         clock.start(now(0, HOUR));
         clock.ceiling_appended(1, Timestamp(2 * HOUR));
         clock.promise(Timestamp(HOUR));

@@ -1,8 +1,12 @@
 //! Who this replica is, and where its restart begins.
 
+use types::limits::MEMBERS_MAX;
 use types::{Epoch, GroupId, ReplicaId, Timestamp};
 
 use crate::base::BaseError;
+
+/// A place among the members in rising replica order.
+pub(crate) type Member = usize;
 
 /// The group and this replica's place in it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,9 +55,9 @@ pub enum ConfigError {
         /// The number asked for.
         f: u32,
     },
-    /// More than one member.
-    #[error("groups of more than one replica are not supported by this version, and this one has {0}")]
-    Unsupported(usize),
+    /// More members than a fast quorum can name.
+    #[error("a group has at most {MEMBERS_MAX} members, and this one has {0}")]
+    TooMany(usize),
     /// The base is not usable.
     #[error("the base of the trimmed journal: {0}")]
     Base(#[from] BaseError),
@@ -84,16 +88,45 @@ impl Config {
         if !survivable {
             return Err(ConfigError::Failures { members: n, f: self.f });
         }
-        if n > 1 {
-            return Err(ConfigError::Unsupported(n));
+        if n > MEMBERS_MAX {
+            return Err(ConfigError::TooMany(n));
         }
         Ok(())
     }
 
-    /// The fast quorum as a mask over the members in rising order: here, this replica alone.
-    pub(crate) fn quorum_mask(&self) -> u64 {
-        let place = self.members.iter().position(|member| *member == self.replica);
-        1 << place.expect("check() found this replica among the members")
+    /// The members' number, `n`.
+    pub(crate) fn n(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The failures survived, `f`.
+    pub(crate) fn f(&self) -> usize {
+        usize::try_from(self.f).expect("check() bounds f by the members")
+    }
+
+    /// `n/2 + 1`.
+    pub(crate) fn majority(&self) -> usize {
+        self.n() / 2 + 1
+    }
+
+    /// `F`: how many acks decide on the fast path.
+    pub(crate) fn fast_size(&self) -> usize {
+        self.majority().max(self.n() / 2 + self.f())
+    }
+
+    /// `f + 1`: how many `Accepted` decide.
+    pub(crate) fn accept_size(&self) -> usize {
+        self.f() + 1
+    }
+
+    /// `n - f`: how many reports a recovery needs.
+    pub(crate) fn recovery_size(&self) -> usize {
+        self.n() - self.f()
+    }
+
+    /// The place of a replica among the members.
+    pub(crate) fn member(&self, replica: ReplicaId) -> Option<Member> {
+        self.members.binary_search(&replica).ok()
     }
 }
 
@@ -107,12 +140,21 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_one_is_the_only_one_supported() {
-        assert_eq!(config(&[1], 0).check(), Ok(()));
-        assert_eq!(config(&[1, 2], 0).check(), Err(ConfigError::Unsupported(2)));
-        assert_eq!(config(&[1, 2, 3], 1).check(), Err(ConfigError::Unsupported(3)));
-        let message = ConfigError::Unsupported(3).to_string();
-        assert!(message.starts_with("groups of more than one replica are not supported by this version"), "{message}");
+    fn quorums_have_the_sizes_of_the_protocol() {
+        let sizes = |n: u32, f| {
+            let config = config(&(1..=n).collect::<Vec<_>>(), f);
+            assert_eq!(config.check(), Ok(()));
+            (config.majority(), config.fast_size(), config.accept_size(), config.recovery_size())
+        };
+        assert_eq!(sizes(1, 0), (1, 1, 1, 1));
+        assert_eq!(sizes(2, 0), (2, 2, 1, 2));
+        assert_eq!(sizes(3, 1), (2, 2, 2, 2));
+        assert_eq!(sizes(4, 1), (3, 3, 2, 3));
+        assert_eq!(sizes(5, 1), (3, 3, 2, 4));
+        assert_eq!(sizes(5, 2), (3, 4, 3, 3));
+        assert_eq!(sizes(7, 1), (4, 4, 2, 6));
+        assert_eq!(sizes(7, 2), (4, 5, 3, 5));
+        assert_eq!(sizes(7, 3), (4, 6, 4, 4));
     }
 
     #[test]

@@ -1,30 +1,62 @@
 //! The run loop: handlers in, outputs out, and the state between them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use types::journal::RecordKind;
-use types::{CommandId, Incarnation, Now, Timestamp};
+use types::{CommandId, Incarnation, Now, ReplicaId, Timestamp};
 
 use crate::base::{BaseState, Marks};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Restore};
+use crate::command::Commands;
+use crate::config::{Config, ConfigError, Member, Restore};
 use crate::cut::Cuts;
-use crate::execute::Commands;
+use crate::execute::Frontier;
 use crate::floors::Floors;
+use crate::index::{Place, SlotIndex};
+use crate::journal::{Journal, Stream};
 use crate::output::{Output, Record};
-use crate::status::Phase;
+use crate::read::Reads;
+use crate::readings::{Readings, Verdict};
+use crate::settled::Settled;
+use crate::status::{Counters, Phase};
+use crate::timer::{Timers, Timing};
 
 /// The consensus core of one replica of one group.
 pub struct Core {
     pub(crate) config: Config,
+    /// This replica's place among the members.
+    pub(crate) me: Member,
     pub(crate) phase: Phase,
     pub(crate) clock: Clock,
+    pub(crate) readings: Readings,
+    /// What is promised by own attaches, durable or not.
     pub(crate) floors: Floors,
+    /// Per member, what was read of its journal; the own one included.
+    pub(crate) journals: Vec<Journal>,
     pub(crate) commands: Commands,
+    /// Decided and not executed, by decided timestamp.
+    pub(crate) committed: SlotIndex,
+    /// Those of them that may have become executable.
+    pub(crate) wake: BTreeSet<Place>,
+    pub(crate) frontier: Frontier,
+    pub(crate) settled: Settled,
     pub(crate) cuts: Cuts,
     pub(crate) marks: Marks,
+    pub(crate) timers: Timers,
+    pub(crate) timing: Timing,
+    pub(crate) reads: Reads,
+    /// The other members, those that fast quorums prefer first.
+    pub(crate) preference: Vec<Member>,
+    /// Members under suspicion, as a mask.
+    pub(crate) suspects: u64,
+    /// How far the promise stays behind the clock, in ns.
+    pub(crate) promise_lag_ns: u64,
+    /// Proposals too far ahead of the clock, by their `t0`.
+    pub(crate) held: BTreeSet<Place>,
     /// The current incarnation, or the last one restored; 0 before the first.
     pub(crate) incarnation: Incarnation,
+    /// The position of its `Open`.
+    pub(crate) opened: u64,
     /// The last counter given in it.
     pub(crate) counter: u64,
     /// The last position handed out.
@@ -35,9 +67,18 @@ pub struct Core {
     pub(crate) executed_cut: Timestamp,
     /// The position of the base: records at or below it are passed over when they are restored.
     pub(crate) base_position: u64,
+    /// The cut of the base.
+    pub(crate) base_cut: Timestamp,
+    /// Every settled id is executed in the state at this cut.
+    pub(crate) settled_cut: Timestamp,
+    /// The incarnation open at its position.
+    pub(crate) base_incarnation: Incarnation,
     /// The last position passed over because the base covers it.
     pub(crate) passed_over: Option<u64>,
     pub(crate) outputs: VecDeque<Output>,
+    pub(crate) counters: Counters,
+    #[cfg(feature = "mutants")]
+    pub(crate) mutant: Option<crate::Mutant>,
 }
 
 /// Why a core cannot start on what it was restored from.
@@ -82,24 +123,48 @@ impl Core {
     /// A core that waits for its journal ([`Core::restore_record`]) and its start.
     pub fn new(config: Config, restore: Restore) -> Result<Self, ConfigError> {
         config.check()?;
+        let n = config.n();
+        let me = config.member(config.replica).expect("check() found this replica among the members");
         let mut core = Self {
-            config,
+            me,
             phase: Phase::Restoring,
-            clock: Clock::new(),
+            clock: Clock::new(n == 1),
+            readings: Readings::new(n),
             floors: Floors::new(),
-            commands: Commands::new(),
+            journals: (0..n).map(|_| Journal::new()).collect(),
+            commands: Commands::new(n),
+            committed: SlotIndex::new(),
+            wake: BTreeSet::new(),
+            frontier: Frontier::new(),
+            settled: Settled::default(),
             cuts: Cuts::new(restore.executed_cut),
             marks: Marks::new(),
+            timers: Timers::default(),
+            timing: Timing::default(),
+            reads: Reads::default(),
+            preference: (0..n).filter(|member| *member != me).collect(),
+            suspects: 0,
+            promise_lag_ns: 0,
+            held: BTreeSet::new(),
             incarnation: Incarnation(0),
+            opened: 0,
             counter: 0,
             appended: 0,
             durable: 0,
             executed_cut: restore.executed_cut,
             base_position: 0,
+            base_cut: Timestamp::ZERO,
+            settled_cut: Timestamp::ZERO,
+            base_incarnation: Incarnation(0),
             passed_over: None,
             outputs: VecDeque::new(),
+            counters: Counters::default(),
+            config,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         };
-        core.commands.restored(restore.executed_cut);
+        core.journals[me].stream = Stream::Open;
+        core.frontier.raise_all(restore.executed_cut);
         if let Some(bytes) = restore.base {
             let base = BaseState::from_bytes(&bytes)?;
             base.check(&core.config)?;
@@ -122,28 +187,41 @@ impl Core {
             return Err(StartError::JournalBehindBase { position, base: self.base_position });
         }
         let ceiling = self.clock.ceiling_durable();
-        if self.executed_cut > ceiling {
-            return Err(StartError::JournalBehindState { cut: self.executed_cut, ceiling });
+        if self.is_alone() {
+            if self.executed_cut > ceiling {
+                return Err(StartError::JournalBehindState { cut: self.executed_cut, ceiling });
+            }
+            if let Some((timestamp, id)) = self.blocks().first().filter(|(t, _)| *t <= self.executed_cut) {
+                return Err(StartError::Undecided { cut: self.executed_cut, id, timestamp });
+            }
+            self.clock.observe(self.floors.highest());
         }
-        if let Some((timestamp, id)) = self.commands.undecided().find(|(t, _)| *t <= self.executed_cut) {
-            return Err(StartError::Undecided { cut: self.executed_cut, id, timestamp });
-        }
-        self.clock.observe(self.floors.highest());
         self.clock.start(now);
-        assert!(self.clock.reading() > ceiling, "an incarnation begins above the durable ceiling");
+        if !self.is_alone() && !self.mutates(crate::Mutant::RestartBelowCeiling) {
+            // What was promised before the restart lies at or below the ceiling. A lone replica's clock begins
+            // above it.
+            self.clock.promise_restored(ceiling);
+            self.journals[self.me].promise = ceiling;
+        }
         self.incarnation =
             Incarnation(self.incarnation.0.checked_add(1).expect("a replica starts fewer than 2^32 times"));
         self.counter = 0;
         let position = self.next_position();
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: 0 };
         self.append(Record::bare(RecordKind::Open, self.config.epoch, position, id, self.clock.reading()));
+        self.opened = position;
         self.phase = Phase::Opening { position };
-        self.decide_leftovers();
+        if self.is_alone() {
+            self.decide_leftovers();
+        } else {
+            self.resume_commands();
+        }
         self.advance();
         Ok(())
     }
 
-    /// Every record up to `position` is durable. Positions may be reported late, at once, or twice.
+    /// Every record up to `position` is durable, and every kept one handed out before that. Positions may be
+    /// reported late, at once, or twice.
     ///
     /// Panics on a position that was never handed out.
     pub fn handle_durable(&mut self, now: Now, position: u64) {
@@ -157,6 +235,7 @@ impl Core {
         if matches!(self.phase, Phase::Opening { position: open } if open <= position) {
             self.phase = Phase::Running;
         }
+        self.act_up_to(self.me, position);
         self.advance();
     }
 
@@ -166,6 +245,7 @@ impl Core {
             return;
         }
         self.clock.advance(now);
+        self.fire_timers();
         self.advance();
     }
 
@@ -181,12 +261,86 @@ impl Core {
         if self.phase == Phase::Restoring {
             return None;
         }
-        self.cut_deadline()
+        let timer = self.timers.next();
+        let cut = self.cut_deadline();
+        timer.into_iter().chain(cut).min()
+    }
+
+    /// The other members in the order in which fast quorums shall prefer them, the nearest first. Replicas
+    /// that are not named keep their order behind those that are; unknown ones are passed over.
+    pub fn prefer(&mut self, nearest_first: &[ReplicaId]) {
+        let mut order: Vec<Member> = Vec::with_capacity(self.preference.len());
+        let named = nearest_first.iter().filter_map(|replica| self.config.member(*replica));
+        for member in named.chain(self.preference.iter().copied()) {
+            if member != self.me && !order.contains(&member) {
+                order.push(member);
+            }
+        }
+        self.preference = order;
+    }
+
+    /// A hint that `replica` does not answer, or does again. Never needed for safety.
+    pub fn suspect(&mut self, now: Now, replica: ReplicaId, suspected: bool) {
+        let Some(member) = self.config.member(replica).filter(|member| *member != self.me) else { return };
+        let mask = crate::command::bit(member);
+        if suspected == (self.suspects & mask != 0) || self.phase == Phase::Restoring {
+            return;
+        }
+        self.suspects ^= mask;
+        self.clock.advance(now);
+        if suspected {
+            self.hasten(member);
+        }
+        self.advance();
+    }
+
+    /// Sets the time-outs.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
+    /// How far the clock promise stays behind the clock, in ns: 0 for `f = 1`, else the one-way delay from the
+    /// coordinators that count on this replica.
+    pub fn set_promise_lag(&mut self, ns: u64) {
+        self.promise_lag_ns = ns;
+    }
+
+    /// Takes a rule out.
+    #[cfg(feature = "mutants")]
+    pub fn set_mutant(&mut self, mutant: crate::Mutant) {
+        self.mutant = Some(mutant);
+    }
+
+    #[cfg(feature = "mutants")]
+    pub(crate) fn mutates(&self, mutant: crate::Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[allow(clippy::unused_self, reason = "the same call with and without mutants")]
+    pub(crate) fn mutates(&self, _: crate::Mutant) -> bool {
+        false
+    }
+
+    /// Whether the group is this replica alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.config.n() == 1
+    }
+
+    /// Whether the own clock may propose, promise and recover.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.readings.judge(self.me, self.clock.reading(), self.clock.mono_ns(), self.config.f())
+    }
+
+    /// What this replica attached and what is not known to be decided.
+    pub(crate) fn blocks(&self) -> &SlotIndex {
+        &self.journals[self.me].blocks
     }
 
     /// Puts out all that became possible. A cut goes before the commands above it.
     pub(crate) fn advance(&mut self) {
         while self.cut_next() || self.execute_next() {}
+        self.finish_reads();
     }
 
     /// The position of the next record.
@@ -198,6 +352,7 @@ impl Core {
     pub(crate) fn append(&mut self, record: Record) {
         assert_eq!(record.header.position, self.next_position(), "positions are dense");
         self.appended = record.header.position;
-        self.outputs.push_back(Output::Append(record));
+        self.outputs.push_back(Output::Append(record.clone()));
+        self.note(self.me, record);
     }
 }

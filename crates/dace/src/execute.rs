@@ -1,138 +1,167 @@
-//! Execution: which commands are known, how far each has come, and which one is next.
-//!
-//! A command may be executed when it is committed, its decision is durable, and nothing smaller is
-//! undecided in its slots. In a group of one every timestamp is attached here and above all before it, so
-//! nothing smaller can still appear: the smallest known command is the only one that can be next.
+//! Stability and execution (`consensus.md`, section 4).
 
-use std::collections::BTreeMap;
+use types::limits::SLOTS;
+use types::{CommandId, Slot, SlotSet, Timestamp};
 
-use bytes::Bytes;
-use types::limits::{IN_FLIGHT_LEN_MAX, IN_FLIGHT_MAX};
-use types::{CommandId, SlotSet, Timestamp};
-
+use crate::command::Stage;
+use crate::config::Member;
 use crate::core::Core;
-use crate::floors::Floors;
+use crate::index::Place;
+use crate::mutant::Mutant;
 use crate::output::Output;
 
-/// How far a command has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
-    /// Entered when its `Propose` is appended (or restored); left when it is decided.
-    Proposed,
-    /// Entered when its `Commit` is appended (or restored) at `position`; left when it is executed, which
-    /// waits until that position is durable. An executed command is forgotten.
-    Committed {
-        /// Where the decision stands in the journal.
-        position: u64,
-    },
+/// The last place executed per slot: what a snapshot and a quorum read compare with.
+pub(crate) struct Frontier {
+    slots: Vec<Place>,
+    /// The last `*` command.
+    everywhere: Place,
 }
 
-/// A command that is known and not executed.
-pub(crate) struct Known {
-    pub(crate) stage: Stage,
-    pub(crate) slots: SlotSet,
-    pub(crate) body: Bytes,
-}
+/// Below every command.
+const NOTHING: Place = (
+    Timestamp::ZERO,
+    CommandId { replica: types::ReplicaId(0), incarnation: types::Incarnation(0), counter: 0 },
+);
 
-/// The place of a command in the order.
-pub(crate) type Place = (Timestamp, CommandId);
-
-/// The commands that are known and not executed, and how far execution has come.
-pub(crate) struct Commands {
-    known: BTreeMap<Place, Known>,
-    /// Bytes of their bodies.
-    len: usize,
-    /// The highest timestamp executed in each slot: a check, not an input.
-    executed: Floors,
-    last: Option<Place>,
-}
-
-impl Commands {
+impl Frontier {
     pub(crate) fn new() -> Self {
-        Self { known: BTreeMap::new(), len: 0, executed: Floors::new(), last: None }
+        Self { slots: vec![NOTHING; usize::from(SLOTS)], everywhere: NOTHING }
     }
 
-    /// Number of known commands.
-    pub(crate) fn count(&self) -> usize {
-        self.known.len()
+    /// The last place executed in `slot`.
+    pub(crate) fn at(&self, slot: Slot) -> Place {
+        self.slots[usize::from(slot.0)].max(self.everywhere)
     }
 
-    /// Bytes of their bodies.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether one more command with a body of `len` bytes is within the limits.
-    pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.known.len() < IN_FLIGHT_MAX && (self.known.is_empty() || self.len + len <= IN_FLIGHT_LEN_MAX)
-    }
-
-    /// Takes in a command that was proposed.
-    pub(crate) fn insert(&mut self, place: Place, slots: SlotSet, body: Bytes) {
-        self.len += body.len();
-        let known = Known { stage: Stage::Proposed, slots, body };
-        assert!(self.known.insert(place, known).is_none(), "an id is proposed once");
-    }
-
-    /// The command at `place`, if it is known and not executed.
-    pub(crate) fn at_mut(&mut self, place: Place) -> Option<&mut Known> {
-        self.known.get_mut(&place)
-    }
-
-    /// Whether the command at `place` is known and not decided.
-    pub(crate) fn is_undecided(&self, place: Place) -> bool {
-        self.known.get(&place).is_some_and(|known| known.stage == Stage::Proposed)
-    }
-
-    /// The timestamp of the smallest known command.
-    pub(crate) fn smallest(&self) -> Option<Timestamp> {
-        self.known.first_key_value().map(|((timestamp, _), _)| *timestamp)
-    }
-
-    /// The commands that are not decided, in order.
-    pub(crate) fn undecided(&self) -> impl Iterator<Item = Place> {
-        self.known.iter().filter(|(_, known)| known.stage == Stage::Proposed).map(|(place, _)| *place)
-    }
-
-    /// The last command executed (or covered by the restored state).
-    pub(crate) fn last(&self) -> Option<Place> {
-        self.last
-    }
-
-    /// A restart begins with everything at or below `cut` executed.
-    pub(crate) fn restored(&mut self, cut: Timestamp) {
-        self.executed.raise_all(cut);
-    }
-
-    /// Takes the smallest command out if it is committed and its decision durable. Gives the position of
-    /// the decision too.
-    fn take_ready(&mut self, durable: u64) -> Option<(Place, Known, u64)> {
-        let first = self.known.first_entry()?;
-        let Stage::Committed { position } = first.get().stage else { return None };
-        if position > durable {
-            return None;
+    /// A command is executed: in each of its slots it is the last.
+    fn raise(&mut self, slots: &SlotSet, place: Place) {
+        match slots {
+            SlotSet::All => {
+                let last = self.slots.iter().copied().max().unwrap_or(NOTHING).max(self.everywhere);
+                assert!(place > last, "a * command is executed in order: {place:?} after {last:?}");
+                self.everywhere = place;
+            }
+            SlotSet::Some(slots) => {
+                for slot in slots {
+                    let last = self.at(*slot);
+                    assert!(place > last, "each slot is executed in order: {place:?} after {last:?} in {slot:?}");
+                    self.slots[usize::from(slot.0)] = place;
+                }
+            }
         }
-        let (place, known) = first.remove_entry();
-        self.len -= known.body.len();
-        Some((place, known, position))
+    }
+
+    /// The state holds everything at or below `cut`.
+    pub(crate) fn raise_all(&mut self, cut: Timestamp) {
+        self.everywhere = self.everywhere.max((cut, CommandId::MAX));
     }
 }
 
 impl Core {
+    /// The first command in each of these slots may have become executable.
+    pub(crate) fn wake_slots(&mut self, slots: &SlotSet) {
+        match slots {
+            SlotSet::All => self.wake_all(),
+            SlotSet::Some(slots) => {
+                for slot in slots {
+                    self.wake.extend(self.committed.first_in(*slot));
+                }
+            }
+        }
+    }
+
+    /// Anything may have become executable.
+    pub(crate) fn wake_all(&mut self) {
+        if self.committed.count() > 0 {
+            self.wake.extend(self.committed.iter());
+        }
+    }
+
+    /// What a majority of promises covers may have become executable.
+    pub(crate) fn wake_promised(&mut self) {
+        if self.committed.count() == 0 {
+            return;
+        }
+        let mut promises: Vec<Timestamp> = self.journals.iter().map(|journal| journal.promise).collect();
+        promises.sort_unstable_by(|a, b| b.cmp(a));
+        // Floors may cover what the promise of a majority does not: one promise more can be the last missing.
+        let highest = promises[0];
+        self.wake.extend(self.committed.iter().take_while(|(timestamp, _)| *timestamp <= highest));
+    }
+
     /// Puts out the next command that may be executed. False when there is none.
     pub(crate) fn execute_next(&mut self) -> bool {
-        let Some((place, known, position)) = self.commands.take_ready(self.durable) else { return false };
-        let (timestamp, id) = place;
-        assert!(position <= self.durable, "nothing is executed before it is durable");
-        assert!(self.commands.last < Some(place), "a group of one executes in the order of its timestamps");
-        self.commands.last = Some(place);
-        if timestamp <= self.executed_cut {
-            // The restored state holds its effect already.
-            return true;
+        while let Some(place) = self.wake.pop_first() {
+            if self.is_executable(place) {
+                self.execute(place);
+                return true;
+            }
         }
-        self.commands.executed.raise(&known.slots, timestamp);
+        false
+    }
+
+    /// Stability, and order within each slot.
+    fn is_executable(&self, place: Place) -> bool {
+        let Some(known) = self.commands.at(place.1).filter(|known| known.stage == Stage::Committed) else {
+            return false;
+        };
+        let Some(slots) = known.slots() else { return false };
+        if self.committed.first_of(slots) != Some(place) {
+            return false;
+        }
+        let needed = self.config.majority() - usize::from(self.mutates(Mutant::SmallMajority));
+        let vouched = |slot: Option<Slot>| {
+            (0..self.config.n()).filter(|member| self.vouches(*member, slot, place.0)).count() >= needed
+        };
+        match slots {
+            SlotSet::All => vouched(None),
+            SlotSet::Some(slots) => slots.iter().all(|slot| vouched(Some(*slot))),
+        }
+    }
+
+    /// Whether a member has promised to attach nothing more at or below `timestamp` in a slot (`None`: in any),
+    /// and everything that it attached there is decided.
+    fn vouches(&self, member: Member, slot: Option<Slot>, timestamp: Timestamp) -> bool {
+        let journal = &self.journals[member];
+        let (floor, blocking) = match slot {
+            Some(slot) => (journal.floors.at(slot), journal.blocks.first_in(slot)),
+            None => (journal.floors.everywhere(), journal.blocks.first()),
+        };
+        let clear = blocking.is_none_or(|(attached, _)| attached > timestamp);
+        floor.max(journal.promise) >= timestamp && (clear || self.mutates(Mutant::ExecutesOverAttached))
+    }
+
+    fn execute(&mut self, place: Place) {
+        let (timestamp, id) = place;
+        let known = self.commands.at(id).expect("is_executable() found it");
+        let payload = known.payload.clone().expect("is_executable() found it");
+        let position = known.decision.map_or(0, |decision| decision.position);
+        assert!(timestamp > self.executed_cut, "the restored state holds what lies at or below its cut");
+        assert!(timestamp > self.cuts.last(), "nothing is executed at or below a cut: {place:?}");
+        let was = self.committed.remove(place, Some(&payload.slots));
+        assert!(was, "a command is executed once: {id}");
+        self.frontier.raise(&payload.slots, place);
+        self.reads.handle_executed(&payload.slots);
+        self.mark_executed(id);
+        self.commands.last = self.commands.last.max(Some(place));
         self.cuts.handle_executed(timestamp);
-        self.outputs.push_back(Output::Execute { timestamp, id, body: known.body, durable: position });
-        true
+        self.wake_slots(&payload.slots);
+        let durable = if position > 0 && self.is_alone() { position } else { self.durable };
+        self.outputs.push_back(Output::Execute { timestamp, id, body: payload.body, durable });
+    }
+
+    /// A command's effect is in the state here. Its votes stay until they may be forgotten; alone in its group
+    /// a replica needs none.
+    pub(crate) fn mark_executed(&mut self, id: CommandId) {
+        let alone = self.is_alone();
+        let Some(known) = self.commands.at_mut(id) else { return };
+        known.stage = Stage::Executed;
+        let decided = known.decision.map(|decision| (decision.timestamp, id));
+        let flying = known.flying.take();
+        self.commands.leaves_flight(flying);
+        self.commands.last = self.commands.last.max(decided);
+        if alone {
+            self.commands.remove(id);
+        }
     }
 }

@@ -33,19 +33,38 @@ impl Floors {
         self.highest
     }
 
-    /// Raises the floors of `slots` to `timestamp`, which must be above each of them.
-    pub(crate) fn raise(&mut self, slots: &SlotSet, timestamp: Timestamp) {
-        let floor = self.floor(slots);
-        assert!(timestamp > floor, "timestamps rise strictly in every slot: {timestamp:?} after {floor:?}");
+    /// Raises those floors of `slots` that lie below `timestamp` to it.
+    pub(crate) fn raise_to(&mut self, slots: &SlotSet, timestamp: Timestamp) {
         match slots {
-            SlotSet::All => self.all = timestamp,
+            SlotSet::All => self.all = self.all.max(timestamp),
             SlotSet::Some(slots) => {
                 for slot in slots {
-                    self.slots[index(*slot)] = timestamp;
+                    let floor = &mut self.slots[index(*slot)];
+                    *floor = timestamp.max(*floor);
                 }
             }
         }
         self.highest = self.highest.max(timestamp);
+    }
+
+    /// The lowest timestamp promised in `slots`: for all of them, what holds in every slot.
+    pub(crate) fn lowest(&self, slots: &SlotSet) -> Timestamp {
+        match slots {
+            SlotSet::All => self.all,
+            SlotSet::Some(slots) => {
+                slots.iter().map(|slot| self.slots[index(*slot)].max(self.all)).min().unwrap_or(self.all)
+            }
+        }
+    }
+
+    /// What is promised in one slot.
+    pub(crate) fn at(&self, slot: Slot) -> Timestamp {
+        self.slots[index(slot)].max(self.all)
+    }
+
+    /// What is promised in every slot (`floor_all`).
+    pub(crate) fn everywhere(&self) -> Timestamp {
+        self.all
     }
 
     /// Raises the floor of every slot that lies below `timestamp` to it.
@@ -70,8 +89,8 @@ mod tests {
     #[test]
     fn a_floor_is_that_of_its_slots_only() {
         let mut floors = Floors::new();
-        floors.raise(&some(&[1, 2]), Timestamp(10));
-        floors.raise(&some(&[2]), Timestamp(11));
+        floors.raise_to(&some(&[1, 2]), Timestamp(10));
+        floors.raise_to(&some(&[2]), Timestamp(11));
         assert_eq!(floors.floor(&some(&[0])), Timestamp(0));
         assert_eq!(floors.floor(&some(&[1])), Timestamp(10));
         assert_eq!(floors.floor(&some(&[1, 2])), Timestamp(11));
@@ -81,20 +100,12 @@ mod tests {
     #[test]
     fn floor_all_stands_for_every_slot() {
         let mut floors = Floors::new();
-        floors.raise(&some(&[7]), Timestamp(10));
-        floors.raise(&SlotSet::All, Timestamp(20));
+        floors.raise_to(&some(&[7]), Timestamp(10));
+        floors.raise_to(&SlotSet::All, Timestamp(20));
         assert_eq!(floors.floor(&some(&[4095])), Timestamp(20));
-        floors.raise(&some(&[7]), Timestamp(21));
+        floors.raise_to(&some(&[7]), Timestamp(21));
         assert_eq!(floors.floor(&SlotSet::All), Timestamp(21));
         floors.raise_all(Timestamp(5));
         assert_eq!(floors.floor(&some(&[0])), Timestamp(20));
-    }
-
-    #[test]
-    #[should_panic(expected = "rise strictly")]
-    fn a_star_below_one_slot_is_refused() {
-        let mut floors = Floors::new();
-        floors.raise(&some(&[7]), Timestamp(10));
-        floors.raise(&SlotSet::All, Timestamp(10));
     }
 }

@@ -16,26 +16,43 @@
 //! cut at which its stored state stands, gives it its own journal with [`Core::restore_record`], and calls
 //! [`Core::handle_start`].
 //!
-//! This version runs groups of one replica. What the core says to its journal, and what it asks of its
-//! driver, is what a larger group says and asks.
+//! In a group of more than one replica the driver also carries the journals: see [`Core::hello`],
+//! [`Core::handle_record`] and [`Core::beat`].
 
+mod ack;
 mod base;
 mod clock;
+mod command;
 mod commit;
 mod config;
 mod core;
 mod cut;
 mod execute;
 mod floors;
+mod index;
+mod journal;
+mod message;
+mod mutant;
 mod output;
 mod propose;
+mod read;
+mod readings;
+mod recover;
 mod restore;
+mod settled;
+mod snapshot;
 mod status;
+mod stream;
+mod timer;
 
 pub use self::base::{Base, BaseError, Predecessor};
 pub use self::config::{Config, ConfigError, Restore};
 pub use self::core::{Core, StartError};
-pub use self::output::{Output, Record};
+pub use self::message::{Fetched, Message, Watermark};
+pub use self::mutant::Mutant;
+pub use self::output::{Kept, Output, Record};
 pub use self::propose::{Submission, SubmitError};
 pub use self::restore::{RestoreError, RestoreFault};
-pub use self::status::{Phase, Status};
+pub use self::status::{Counters, Phase, Status};
+pub use self::stream::{Beat, Behind, Hello, PeerBase, Refused, StreamError};
+pub use self::timer::Timing;

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use types::journal::{RecordHeader, RecordKind};
-use types::{CommandId, Epoch, Timestamp};
+use types::{CommandId, Epoch, ReplicaId, Timestamp};
+
+use crate::message::Message;
 
 /// A said record, as it goes to the journal and comes back from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,11 +36,26 @@ impl Record {
     }
 }
 
+/// A kept record: this replica's own copy of a peer's command. Local, never streamed to peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The header of the coordinator's `Propose`; its position is 0, its timestamp and fast quorum are zero
+    /// where they are not known.
+    pub header: RecordHeader,
+    /// Hides the body behind its hash.
+    pub salt: [u8; 32],
+    /// Slots and payload.
+    pub body: Bytes,
+}
+
 /// What the driver is to do next. Drained with [`crate::Core::poll_output`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
     /// Append this to the journal. Positions rise by one from output to output.
     Append(Record),
+    /// Append this to the journal as a kept record, in the same order: it is durable when the said record
+    /// behind it is.
+    Keep(Kept),
     /// Execute this command now. In each slot commands come in rising `(timestamp, id)`; in a group of one,
     /// all of them do.
     Execute {
@@ -56,5 +73,29 @@ pub enum Output {
     Cut {
         /// The end of a tick that holds commands.
         timestamp: Timestamp,
+    },
+    /// Give this to the driver of a peer. It may be lost.
+    Send {
+        /// The peer.
+        to: ReplicaId,
+        /// What to give.
+        message: Message,
+    },
+    /// The local state may be read for this read ([`crate::Core::handle_read`]): now, before the next output
+    /// is taken.
+    ReadReady {
+        /// The read.
+        read: u64,
+    },
+    /// A read of several slots found no quiet instant: order it as a `*` command.
+    ReadContended {
+        /// The read.
+        read: u64,
+    },
+    /// The state here is too old to go on by journals: fetch a peer's stored state at this cut or above, and
+    /// install it ([`crate::Core::handle_snapshot`]).
+    WantSnapshot {
+        /// The cut.
+        cut: Timestamp,
     },
 }

@@ -2,12 +2,16 @@
 
 use bytes::Bytes;
 use types::journal::RecordKind;
-use types::limits::{COMMAND_LEN_MAX, IN_FLIGHT_LEN_MAX, IN_FLIGHT_MAX, SLOTS};
+use types::limits::{COMMAND_LEN_MAX, IN_FLIGHT_LEN_MAX, IN_FLIGHT_MAX, KNOWN_MAX, SLOTS};
 use types::{CommandId, Now, SlotSet, Timestamp};
 
+use crate::command::{By, Lead, Payload, bit};
+use crate::config::Member;
 use crate::core::Core;
+use crate::mutant::Mutant;
 use crate::output::Record;
 use crate::status::Phase;
+use crate::timer::Timer;
 
 /// Bytes of a proposal body: a command and the longest list of slots before it.
 const BODY_LEN_MAX: usize = COMMAND_LEN_MAX + 2 + 2 * SLOTS as usize;
@@ -34,6 +38,9 @@ pub enum SubmitError {
     /// The core is not started, or its `Open` record is not durable yet.
     #[error("the replica has not opened its incarnation yet")]
     NotStarted,
+    /// Too few clock readings of other replicas are fresh, or the own clock is far ahead of them.
+    #[error("the clock of this replica cannot be compared with enough others, or is too far ahead of them")]
+    Clock,
     /// The body is over the limit.
     #[error("a proposal body of {0} bytes is over the limit of {BODY_LEN_MAX}")]
     TooLong(usize),
@@ -44,63 +51,88 @@ impl SubmitError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full | Self::NotStarted => true,
+            Self::Full | Self::NotStarted | Self::Clock => true,
             Self::TooLong(_) => false,
         }
     }
 }
 
 impl Core {
-    /// Proposes a command. Its `Propose` and `Commit` are in the outputs, and its `Execute` follows once
-    /// both are durable.
+    /// Proposes a command. Its `Execute` follows once it is decided and nothing smaller can come in its
+    /// slots; in a group of one, once `Propose` and `Commit` are durable.
     ///
     /// Panics if `body` does not begin with the encoding of `slots`: a replay would order it otherwise.
     pub fn handle_submit(&mut self, now: Now, submission: Submission) -> Result<CommandId, SubmitError> {
         if self.phase != Phase::Running {
             return Err(SubmitError::NotStarted);
         }
-        if submission.body.len() > BODY_LEN_MAX {
-            return Err(SubmitError::TooLong(submission.body.len()));
+        let len = submission.body.len();
+        if len > BODY_LEN_MAX {
+            return Err(SubmitError::TooLong(len));
         }
-        if !self.commands.has_room(submission.body.len()) {
+        let (count, held) = (self.commands.in_flight(), self.commands.in_flight_len());
+        let has_room = count < IN_FLIGHT_MAX && (count == 0 || held + len <= IN_FLIGHT_LEN_MAX);
+        if !has_room || self.commands.count() >= KNOWN_MAX {
             return Err(SubmitError::Full);
         }
         assert!(begins_with(&submission.body, &submission.slots), "the body says the slots of the submission");
         self.clock.advance(now);
-        let timestamp = self.clock.next().max(self.floors.floor(&submission.slots).next());
-        let mark = self.mark();
-        self.marks.handle_attach(timestamp, mark);
-        self.renew_ceiling(timestamp);
-        self.counter += 1;
-        let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: self.counter };
-        self.propose((timestamp, id), submission);
-        // The fast quorum is this replica alone, and its Propose is its ack.
-        self.decide((timestamp, id));
+        if !self.verdict().speaks() {
+            self.counters.muted += 1;
+            return Err(SubmitError::Clock);
+        }
+        let counter = self.counter + 1;
+        let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter };
+        let quorum = self.fast_quorum();
+        let known = self.commands.entry(id);
+        known.quorum = quorum;
+        let Submission { slots, salt, body, body_hash } = submission;
+        known.payload = Some(Payload { slots, salt, body, body_hash });
+        self.commands.enters_flight(id);
+        self.propose(id, quorum);
         self.advance();
         Ok(id)
     }
 
-    /// Attaches and appends the `Propose`.
-    fn propose(&mut self, place: (Timestamp, CommandId), submission: Submission) {
-        let (timestamp, id) = place;
-        let Submission { slots, salt, body, body_hash } = submission;
-        assert!(timestamp > self.clock.promised(), "nothing is attached at or below the clock promise");
-        assert!(timestamp > self.cuts.last(), "nothing is attached at or below a cut");
-        self.floors.raise(&slots, timestamp);
-        self.clock.observe(timestamp);
-        let mut record = Record::bare(RecordKind::Propose, self.config.epoch, self.next_position(), id, timestamp);
-        record.header.aux = self.config.quorum_mask();
-        record.header.body_len = u32::try_from(body.len()).expect("body.len() <= BODY_LEN_MAX");
-        record.header.body_hash = body_hash;
-        record.salt = salt;
-        record.body = body.clone();
-        self.append(record);
-        self.commands.insert(place, slots, body);
+    /// The own replica and the preferred others, those under suspicion last, up to `F`.
+    fn fast_quorum(&self) -> u64 {
+        let size = self.config.fast_size() - usize::from(self.mutates(Mutant::SmallFastQuorum));
+        let (good, suspected): (Vec<Member>, Vec<Member>) =
+            self.preference.iter().copied().partition(|member| self.suspects & bit(*member) == 0);
+        good.iter().chain(&suspected).take(size - 1).fold(bit(self.me), |mask, member| mask | bit(*member))
+    }
+
+    /// Attaches and appends the `Propose`: this is the coordinator's own ack.
+    fn propose(&mut self, id: CommandId, quorum: u64) {
+        let timestamp = self.attach(id, By::Ack, self.clock.next());
+        // A mark before this attach does not count it.
+        self.counter = id.counter;
+        assert!(timestamp > self.cuts.last() || !self.is_alone(), "nothing is attached at or below a cut");
+        if self.is_alone() {
+            self.clock.observe(timestamp);
+        }
+        let known = self.commands.at_mut(id).expect("it was just entered");
+        known.t0 = timestamp;
+        known.lead = Lead::Collecting;
+        let payload = known.payload.clone().expect("it was just entered");
+        self.say(RecordKind::Propose, id, timestamp, |record| {
+            record.header.aux = quorum;
+            record.header.body_len = u32::try_from(payload.body.len()).expect("body.len() <= BODY_LEN_MAX");
+            record.header.body_hash = payload.body_hash;
+            record.salt = payload.salt;
+            record.body = payload.body;
+        });
+        if self.is_alone() {
+            // The fast quorum is this replica alone, and its Propose is its ack: the Commit shares its flush.
+            self.decide(id, timestamp, 0);
+        } else {
+            self.arm(self.timing.give_up_ns, Timer::GiveUp(id));
+        }
     }
 
     /// Appends a `Clock` record if the ceiling is soon too low for an attach at `timestamp`. It rides on the
     /// batch of the command that needs it.
-    fn renew_ceiling(&mut self, timestamp: Timestamp) {
+    pub(crate) fn renew_ceiling(&mut self, timestamp: Timestamp) {
         if let Some(ceiling) = self.clock.ceiling_wanted(timestamp) {
             let position = self.next_position();
             let promise = self.clock.promised();

@@ -9,9 +9,11 @@ use types::{CommandId, Epoch, Incarnation, ReplicaId, SlotSet, Timestamp};
 
 use crate::base::BaseState;
 use crate::clock::TIMESTAMP_MAX;
+use crate::command::{By, Decision, Payload, Said, bit};
 use crate::core::Core;
-use crate::output::Record;
+use crate::output::{Kept, Record};
 use crate::status::Phase;
+use crate::stream::said;
 
 /// A record of the journal contradicts what a replica like this one can have said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,8 +43,8 @@ pub enum RestoreFault {
     /// Said in another epoch.
     #[error("it is said in epoch {0}, which this replica was never in")]
     Epoch(Epoch),
-    /// A kind that a group of one never says.
-    #[error("a record of kind {0:?} belongs to a group of more than one replica, which this version does not support")]
+    /// A kind that a group of this size never says, or that this version does not know.
+    #[error("a record of kind {0:?} is not said by a group of this size in this version")]
     Kind(RecordKind),
     /// A field that must be zero in this kind, or a fast quorum that is not this replica alone.
     #[error("its {0} is not what a group of one says")]
@@ -98,12 +100,44 @@ impl Core {
         self.replay(record).map_err(|fault| RestoreError { position, fault })
     }
 
+    /// Takes a kept record of this replica's own journal, in its place among the said ones.
+    pub fn restore_kept(&mut self, kept: &Kept) -> Result<(), RestoreError> {
+        if self.phase != Phase::Restoring {
+            return Err(RestoreError { position: self.appended, fault: RestoreFault::Started });
+        }
+        if let Err(fault) = decode_proposal(&kept.body) {
+            return Err(RestoreError { position: self.appended, fault: fault.into() });
+        }
+        if self.settled.contains(kept.header.id) {
+            return Ok(());
+        }
+        let record = Record { header: kept.header, salt: kept.salt, body: kept.body.clone() };
+        self.learn_payload(&record);
+        // It was kept because something durable stood behind it.
+        self.endorse(kept.header.id);
+        Ok(())
+    }
+
     /// Begins from a base, which was checked.
     pub(crate) fn restore_base(&mut self, base: &BaseState) {
         assert!(base.cut <= self.executed_cut, "a base stands at or below the state");
-        let [executed] = base.executed[..] else { unreachable!("check() demands one watermark") };
-        self.incarnation = executed.incarnation;
-        self.counter = executed.counter;
+        match (&base.more, &base.executed[..]) {
+            (None, [executed]) => (self.incarnation, self.counter) = (executed.incarnation, executed.counter),
+            (None, _) => unreachable!("check() demands one watermark"),
+            (Some(more), executed) => {
+                (self.incarnation, self.counter, self.opened) = (more.incarnation, more.counter, more.opened);
+                executed.iter().for_each(|id| self.settled.insert_through(*id));
+                more.above.iter().for_each(|id| self.settled.insert(*id));
+            }
+        }
+        let own = &mut self.journals[self.me];
+        (own.read, own.durable, own.incarnation, own.opened) =
+            (base.position, base.position, self.incarnation, self.opened);
+        own.floors.raise_all(base.cut);
+        own.stored = self.executed_cut;
+        self.base_cut = base.cut;
+        self.settled_cut = base.cut;
+        self.base_incarnation = self.incarnation;
         self.appended = base.position;
         self.durable = base.position;
         self.base_position = base.position;
@@ -125,12 +159,15 @@ impl Core {
         match header.kind {
             RecordKind::Open => self.replay_open(&header)?,
             RecordKind::Clock => self.replay_clock(&header)?,
-            RecordKind::Propose => self.replay_propose(record)?,
-            RecordKind::Commit => self.replay_commit(&header)?,
-            kind => return Err(RestoreFault::Kind(kind)),
+            RecordKind::Propose => self.replay_propose(&record)?,
+            RecordKind::Commit if self.is_alone() => self.replay_lone_commit(&header)?,
+            kind if self.is_alone() || is_later(kind) => return Err(RestoreFault::Kind(kind)),
+            _ => self.replay_vote(&header),
         }
         self.appended = header.position;
         self.durable = header.position;
+        self.note(self.me, record);
+        self.act_up_to(self.me, header.position);
         self.advance();
         Ok(())
     }
@@ -159,9 +196,15 @@ impl Core {
         if header.epoch != self.config.epoch {
             return Err(RestoreFault::Epoch(header.epoch));
         }
-        if header.kind != RecordKind::Clock && header.id.replica != self.config.replica {
+        let own = self.is_alone() || matches!(header.kind, RecordKind::Open | RecordKind::Propose);
+        if own && header.kind != RecordKind::Clock && header.id.replica != self.config.replica {
             return Err(RestoreFault::Replica(header.id.replica));
         }
+        if self.is_alone() { self.check_lone_header(header) } else { Ok(()) }
+    }
+
+    /// What holds of everything that a lone replica says.
+    fn check_lone_header(&self, header: &RecordHeader) -> Result<(), RestoreFault> {
         if header.flags != 0 {
             return Err(RestoreFault::Field("flags"));
         }
@@ -173,7 +216,7 @@ impl Core {
         }
         let aux = match header.kind {
             RecordKind::Clock => header.aux,
-            RecordKind::Propose => self.config.quorum_mask(),
+            RecordKind::Propose => bit(self.me),
             _ => 0,
         };
         if header.aux != aux {
@@ -190,10 +233,13 @@ impl Core {
         if header.id.counter != 0 {
             return Err(RestoreFault::Counter { expected: 0, found: header.id.counter });
         }
-        above(self.clock.ceiling_durable().max(self.floors.highest()), header.timestamp)?;
+        if self.is_alone() {
+            above(self.clock.ceiling_durable().max(self.floors.highest()), header.timestamp)?;
+            self.clock.observe(header.timestamp);
+        }
         self.incarnation = expected;
+        self.opened = header.position;
         self.counter = 0;
-        self.clock.observe(header.timestamp);
         Ok(())
     }
 
@@ -209,7 +255,7 @@ impl Core {
         Ok(())
     }
 
-    fn replay_propose(&mut self, record: Record) -> Result<(), RestoreFault> {
+    fn replay_propose(&mut self, record: &Record) -> Result<(), RestoreFault> {
         let Record { header, body, .. } = record;
         let (timestamp, id) = (header.timestamp, header.id);
         if id.incarnation != self.incarnation {
@@ -218,33 +264,98 @@ impl Core {
         if id.counter != self.counter + 1 {
             return Err(RestoreFault::Counter { expected: self.counter + 1, found: id.counter });
         }
-        above(self.floors.highest().max(self.clock.promised()), timestamp)?;
-        if timestamp.tick_end() > self.clock.ceiling_durable() {
-            return Err(RestoreFault::Field("timestamp (no ceiling covers it)"));
+        if self.is_alone() {
+            above(self.floors.highest().max(self.clock.promised()), timestamp)?;
+            if timestamp.tick_end() > self.clock.ceiling_durable() {
+                return Err(RestoreFault::Field("timestamp (no ceiling covers it)"));
+            }
         }
         // An erased body of an executed command is no loss, but its slots are unknown: take it for all.
-        let erased = body.is_empty() && timestamp <= self.executed_cut;
+        let erased = body.is_empty() && (timestamp <= self.executed_cut || self.settled.contains(id));
         if usize::try_from(header.body_len) != Ok(body.len()) && !erased {
             return Err(RestoreFault::Body { expected: header.body_len });
         }
-        let slots = if erased { SlotSet::All } else { decode_proposal(&body)?.0 };
-        let mark = self.mark();
-        self.marks.handle_attach(timestamp, mark);
+        let slots = if erased { SlotSet::All } else { decode_proposal(body)?.0 };
+        let settled = self.settled.contains(id);
+        if !settled {
+            self.note_mark(timestamp);
+        }
         self.counter += 1;
-        self.floors.raise(&slots, timestamp);
-        self.clock.observe(timestamp);
-        self.commands.insert((timestamp, id), slots, body);
+        if settled {
+            self.floors.raise_to(&slots, timestamp);
+            return Ok(());
+        }
+        self.floors.raise_to(&slots, timestamp);
+        if self.is_alone() {
+            self.clock.observe(timestamp);
+        }
+        let known = self.commands.entry(id);
+        (known.t0, known.quorum) = (timestamp, header.aux);
+        known.attached = Some((timestamp, By::Ack));
+        known.first_mention = header.position;
+        let body_hash = header.body_hash;
+        known.payload = Some(Payload { slots, salt: record.salt, body: body.clone(), body_hash });
+        self.commands.enters_flight(id);
         Ok(())
     }
 
-    fn replay_commit(&mut self, header: &RecordHeader) -> Result<(), RestoreFault> {
+    fn replay_lone_commit(&mut self, header: &RecordHeader) -> Result<(), RestoreFault> {
         let (timestamp, id) = (header.timestamp, header.id);
-        if !self.commands.is_undecided((timestamp, id)) {
-            return Err(RestoreFault::Decision { id, timestamp });
-        }
-        self.mark_committed((timestamp, id), header.position);
+        let undecided = self.commands.at_mut(id).filter(|known| known.decision.is_none() && known.t0 == timestamp);
+        let Some(known) = undecided else { return Err(RestoreFault::Decision { id, timestamp }) };
+        known.decision = Some(Decision { timestamp, position: header.position });
         Ok(())
     }
+
+    /// What this replica said about a command of a larger group.
+    fn replay_vote(&mut self, header: &RecordHeader) {
+        let (id, timestamp, ballot) = (header.id, header.timestamp, header.ballot);
+        if self.settled.contains(id) {
+            return;
+        }
+        let attached = match (header.kind, said(header)) {
+            (RecordKind::Ack, _) => Some(By::Ack),
+            (RecordKind::Report, Some(Said::Attached(_, by))) => Some(by),
+            _ => None,
+        };
+        if attached.is_some() {
+            self.note_mark(timestamp);
+        }
+        let known = self.commands.entry(id);
+        if known.first_mention == 0 {
+            known.first_mention = header.position;
+        }
+        known.joined = known.joined.max(ballot);
+        let mut raised = false;
+        match header.kind {
+            RecordKind::Ack | RecordKind::Report => {
+                if let Some(by) = attached {
+                    known.attached = known.attached.or(Some((timestamp, by)));
+                    raised = true;
+                }
+            }
+            // An `Accept` alone, its `Accepted` torn off, has fixed the value of its ballot too.
+            RecordKind::Accept | RecordKind::Accepted => known.accepted = Some((ballot, timestamp)),
+            RecordKind::Commit => {
+                known.decision = known.decision.or(Some(Decision { timestamp, position: header.position }));
+                raised = true;
+            }
+            RecordKind::Raise => raised = true,
+            _ => {}
+        }
+        if raised {
+            match known.slots().cloned() {
+                Some(slots) => self.floors.raise_to(&slots, timestamp),
+                None => self.floors.raise_all(timestamp),
+            }
+        }
+    }
+}
+
+/// Kinds that this version never says.
+fn is_later(kind: RecordKind) -> bool {
+    use RecordKind as K;
+    matches!(kind, K::LeaseRequest | K::LeaseGrant | K::Enter | K::Have)
 }
 
 /// Whether a restored timestamp is above `floor` and within what a journal holds.

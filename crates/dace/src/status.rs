@@ -1,6 +1,6 @@
 //! What the core tells of itself, for people and metrics.
 
-use types::{CommandId, Incarnation, Timestamp};
+use types::{CommandId, Incarnation, ReplicaId, Timestamp};
 
 use crate::core::Core;
 
@@ -17,6 +17,39 @@ pub enum Phase {
     },
     /// From then on.
     Running,
+}
+
+/// How often each rule was met, since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Decisions on the fast path.
+    pub fast: u64,
+    /// Slow paths because the acks differed.
+    pub slow: u64,
+    /// Slow paths on any `n - f` acks, a member of `Q` given up.
+    pub slow_given_up: u64,
+    /// Recoveries begun.
+    pub prepares: u64,
+    /// Recoveries by the rule that chose the value, 1 to 4.
+    pub rules: [u64; 4],
+    /// Own ballots given up for a higher one.
+    pub duels: u64,
+    /// `Raise` records said.
+    pub raises: u64,
+    /// Proposals held because they were too far ahead of the clock.
+    pub held: u64,
+    /// Recoveries not begun because the clock may not speak.
+    pub muted: u64,
+    /// Peers' tails dropped when a stream was resumed.
+    pub tails_dropped: u64,
+    /// Commands asked for by id.
+    pub fetches: u64,
+    /// Votes refused because the id is settled.
+    pub settled_answers: u64,
+    /// Reads of several slots that found no quiet instant.
+    pub contended_reads: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
 }
 
 /// A snapshot of where the core stands.
@@ -46,6 +79,10 @@ pub struct Status {
     pub promise: Timestamp,
     /// The durable ceiling of the promise.
     pub ceiling: Timestamp,
+    /// Commands whose votes are kept, of all coordinators.
+    pub known: usize,
+    /// Decided and not executed.
+    pub committed: usize,
 }
 
 impl Core {
@@ -58,13 +95,29 @@ impl Core {
             counter: self.counter,
             appended: self.appended,
             durable: self.durable,
-            in_flight: self.commands.count(),
-            in_flight_len: self.commands.len(),
-            executed: self.commands.last(),
+            in_flight: self.commands.in_flight(),
+            in_flight_len: self.commands.in_flight_len(),
+            executed: self.commands.last,
             cut: self.cuts.last(),
             clock: self.clock.reading(),
             promise: self.clock.promised(),
             ceiling: self.clock.ceiling_durable(),
+            known: self.commands.count(),
+            committed: self.committed.count(),
         }
+    }
+
+    /// How often each rule was met.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The position up to which a peer's journal was read, and up to which it is known durable; `None` for
+    /// who is not a member.
+    #[must_use]
+    pub fn read_of(&self, replica: ReplicaId) -> Option<(u64, u64)> {
+        let journal = &self.journals[self.config.member(replica)?];
+        Some((journal.read, journal.durable))
     }
 }

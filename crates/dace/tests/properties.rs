@@ -109,6 +109,7 @@ impl Seen {
                     assert_eq!(*first, block, "a block is never amended");
                     self.last_cut = timestamp;
                 }
+                other => panic!("a group of one puts out no {other:?}"),
             }
         }
     }

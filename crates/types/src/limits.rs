@@ -92,6 +92,13 @@ pub const RESERVE_LEN: u64 = 256 * 1024 * 1024;
 
 /// Timestamps further ahead of the own clock than this (ns) are held (`consensus.md`, section 3): 500 ms.
 pub const CLOCK_AHEAD_NS_MAX: u64 = 500_000_000;
+/// A clock reading of another replica counts for this long (ns) after it came: 5 s.
+pub const READING_FRESH_NS: u64 = 5_000_000_000;
+/// Commands that a replica of a larger group keeps until their votes may be forgotten, its own and those of
+/// others; above it, it takes no submissions.
+pub const KNOWN_MAX: usize = 65_536;
+/// Quorum reads under way at one replica.
+pub const READS_MAX: usize = 65_536;
 /// How far ahead of the clock a durable clock ceiling is set, in ns: 2 s.
 pub const CLOCK_CEILING_NS: u64 = 2_000_000_000;
 

@@ -137,6 +137,13 @@ impl<S: StateRead + ?Sized> Replica<S> {
                         return Ok(Some(Step::Block(block)));
                     }
                 }
+                Output::Keep(_)
+                | Output::Send { .. }
+                | Output::ReadReady { .. }
+                | Output::ReadContended { .. }
+                | Output::WantSnapshot { .. } => {
+                    unreachable!("a group of one has no peers, and its reads do not pass through the core")
+                }
             }
         }
         Ok(None)
