@@ -200,9 +200,16 @@ async fn presigned_urls_work_without_credentials() {
 fn status_is_json_and_text() {
     let place = Place::new();
     let serving = place.serve(&["--region", "mars-1"]);
-    let status = place.run(&["status", "--json", "--endpoint", serving.endpoint(), "--keys", "data-keys"]);
-    assert_eq!(status.code, 0, "{status:?}");
-    let document = status.json();
+    // The node serves before the block of its first command is sealed.
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let document = loop {
+        let status = place.run(&["status", "--json", "--endpoint", serving.endpoint(), "--keys", "data-keys"]);
+        assert_eq!(status.code, 0, "{status:?}");
+        let document = status.json();
+        if document["status"]["ledger"]["size"].as_u64().unwrap() > 0 || std::time::Instant::now() > patience {
+            break document;
+        }
+    };
     assert_eq!(document["status"]["region"], "mars-1", "{document}");
     assert!(document["status"]["ledger"]["size"].as_u64().unwrap() > 0, "{document}");
     let mut command = place.command(&["status"]);
