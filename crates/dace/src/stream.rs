@@ -294,11 +294,9 @@ impl Core {
             }
             _ => {}
         }
-        let early = self.acts_early(&header);
         self.journals[member].pending.push_back(record);
-        if early {
-            let record = self.journals[member].pending.back().cloned().expect("it was just pushed");
-            self.act(member, record);
+        if self.acts_early(&header) {
+            self.act(member, &header);
         }
     }
 
@@ -400,14 +398,13 @@ impl Core {
     pub(crate) fn act_up_to(&mut self, member: Member, position: u64) {
         while let Some(record) = self.journals[member].take_durable(position) {
             if !self.acts_early(&record.header) || record.header.kind == RecordKind::Propose {
-                self.act(member, record);
+                self.act(member, &record.header);
             }
         }
     }
 
     /// Acts on one record.
-    fn act(&mut self, member: Member, record: Record) {
-        let header = &record.header;
+    fn act(&mut self, member: Member, header: &RecordHeader) {
         let id = header.id;
         if header.kind == RecordKind::Open {
             self.journals[member].incarnation = id.incarnation;
