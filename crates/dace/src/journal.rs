@@ -3,9 +3,9 @@
 //! A record passes twice: when it is *read*, its attach begins to block; when it is known to be durable, it
 //! is acted on. The promise of a beat counts when it is read, since every attach before it blocks by then.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use types::{Incarnation, Timestamp};
+use types::{CommandId, Incarnation, Timestamp};
 
 use crate::floors::Floors;
 use crate::index::SlotIndex;
@@ -34,6 +34,9 @@ pub(crate) struct Journal {
     pub(crate) durable: u64,
     /// Read and not known durable. Bounded by what the writer appends between two flushes.
     pub(crate) pending: VecDeque<Record>,
+    /// Attaches read above the durable position before the writer restarted: they go on blocking, because the
+    /// promises read behind them go on counting, until they come again or an `Open` shows that they are lost.
+    pub(crate) doubtful: BTreeMap<CommandId, Timestamp>,
     /// The incarnation whose `Open` was read last, and where that stands.
     pub(crate) incarnation: Incarnation,
     pub(crate) opened: u64,
@@ -54,6 +57,7 @@ impl Journal {
             read: 0,
             durable: 0,
             pending: VecDeque::new(),
+            doubtful: BTreeMap::new(),
             incarnation: Incarnation(0),
             opened: 0,
             promise: Timestamp::ZERO,

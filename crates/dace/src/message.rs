@@ -8,6 +8,7 @@ use types::{CommandId, Now, ReplicaId, SlotSet, Timestamp};
 use crate::command::Stage;
 use crate::core::Core;
 use crate::index::Place;
+use crate::journal::Stream;
 use crate::output::{Output, Record};
 use crate::status::Phase;
 use crate::timer::Timer;
@@ -79,7 +80,8 @@ impl Core {
     /// A message of a peer. One that makes no sense is passed over.
     pub fn handle_message(&mut self, now: Now, from: ReplicaId, message: Message) {
         let peer = self.config.member(from).is_some_and(|member| member != self.me);
-        if self.phase != Phase::Running || !peer {
+        let refused = |member: usize| self.journals[member].stream == Stream::Refused;
+        if self.phase != Phase::Running || !peer || self.config.member(from).is_some_and(refused) {
             return;
         }
         self.clock.advance(now);

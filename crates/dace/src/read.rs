@@ -99,11 +99,13 @@ impl Core {
         self.ask_again(round);
     }
 
-    /// Asks those that did not answer yet in this round.
+    /// Asks those whose answer is missing in this round, or names what is not executed here yet: what a snapshot
+    /// brought was never known here by its id.
     pub(crate) fn ask_again(&mut self, read: u64) {
         let Some(open) = self.reads.open.get(&read) else { return };
         for member in &self.preference {
-            if !open.replies.contains_key(member) {
+            let replied = open.replies.get(member).is_some_and(|reply| reply.pending.is_empty());
+            if !replied {
                 let message = Message::Ask { read, slots: open.slots.clone() };
                 self.outputs.push_back(Output::Send { to: self.config.members[*member], message });
             }
@@ -161,7 +163,7 @@ impl Core {
         if sensible && !enough {
             let Some(open) = self.reads.open.get_mut(&read) else { return };
             let reply = Reply { pending: pending.into_iter().collect(), watermark };
-            open.replies.entry(member).or_insert(reply);
+            open.replies.insert(member, reply);
         }
     }
 

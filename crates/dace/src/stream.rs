@@ -140,8 +140,9 @@ impl Core {
             self.journals[member].stream = Stream::Refused;
             return Err(refused(known, durable));
         }
-        // What was read above the durable position may have been lost by a restart, and otherwise comes again.
-        self.drop_tail(member);
+        if !same {
+            self.doubt_tail(member);
+        }
         self.journals[member].stream = Stream::Open;
         self.advance();
         Ok(self.journals[member].read)
@@ -167,7 +168,7 @@ impl Core {
         self.clock.advance(now);
         let journal = &mut self.journals[member];
         // All that the prefix attached is settled in the state here, or spoken of again behind the base.
-        debug_assert!(journal.pending.is_empty(), "a hello drops the tail");
+        journal.pending.clear();
         journal.read = base.position;
         journal.durable = base.position;
         if base.incarnation > journal.incarnation {
@@ -175,6 +176,7 @@ impl Core {
         }
         journal.floors.raise_all(base.cut);
         journal.stream = Stream::Open;
+        self.drop_doubtful(member);
         self.advance();
         Ok(())
     }
@@ -286,6 +288,7 @@ impl Core {
                 self.note_attach(member, header.id, header.timestamp, By::Ack);
             }
             RecordKind::Ack => self.note_attach(member, header.id, header.timestamp, By::Ack),
+            RecordKind::Open if member != self.me => self.drop_doubtful(member),
             RecordKind::Prepare => self.learn_payload(&record),
             RecordKind::Report => {
                 if let Some(Said::Attached(timestamp, by)) = said(&header) {
@@ -319,6 +322,7 @@ impl Core {
         if self.is_settled(id) {
             return;
         }
+        self.journals[member].doubtful.remove(&id);
         let known = self.commands.entry(id);
         match known.attaches[member] {
             Some(attach) => assert_eq!(attach.timestamp, timestamp, "a replica attaches a command once: {id}"),
@@ -372,8 +376,8 @@ impl Core {
         self.wake_all();
     }
 
-    /// What was read of a journal above its durable position is gone or comes again.
-    fn drop_tail(&mut self, member: Member) {
+    /// The writer has restarted: what was read of its journal above its durable position is lost, or comes again.
+    fn doubt_tail(&mut self, member: Member) {
         let journal = &mut self.journals[member];
         journal.read = journal.durable;
         let tail = std::mem::take(&mut journal.pending);
@@ -382,11 +386,21 @@ impl Core {
         }
         for record in tail {
             let id = record.header.id;
-            let Some(known) = self.commands.at_mut(id) else { continue };
-            if let Some(attach) = known.attaches[member].filter(|attach| !attach.durable) {
-                known.attaches[member] = None;
-                self.journals[member].blocks.remove((attach.timestamp, id), known.slots());
+            let Some(known) = self.commands.at(id) else { continue };
+            match known.attaches[member].filter(|attach| !attach.durable) {
+                Some(attach) => drop(self.journals[member].doubtful.insert(id, attach.timestamp)),
+                None if known.is_forlorn() => drop(self.commands.remove(id)),
+                None => {}
             }
+        }
+    }
+
+    /// The stream has passed the writer's restart: what did not come again is lost.
+    fn drop_doubtful(&mut self, member: Member) {
+        for (id, timestamp) in std::mem::take(&mut self.journals[member].doubtful) {
+            let Some(known) = self.commands.at_mut(id) else { continue };
+            known.attaches[member] = None;
+            self.journals[member].blocks.remove((timestamp, id), known.slots());
             if known.is_forlorn() {
                 self.commands.remove(id);
             }
