@@ -291,8 +291,8 @@ impl Core {
         }
         assert!(cut <= self.trimmable(), "only what n - f members hold is trimmed");
         let unsettled = self.commands.iter().filter(|(_, known)| {
-            let settled = known.stage == Stage::Executed
-                && known.decision.is_some_and(|decision| decision.timestamp <= cut);
+            let settled =
+                known.stage == Stage::Executed && known.decision.is_some_and(|decision| decision.timestamp <= cut);
             known.first_mention > 0 && !settled
         });
         let pinned = unsettled.map(|(_, known)| known.first_mention - 1).min().unwrap_or(self.durable);

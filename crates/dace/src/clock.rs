@@ -160,11 +160,8 @@ impl Clock {
     pub(crate) fn ceiling_wanted(&self, timestamp: Timestamp) -> Option<Timestamp> {
         let needed = timestamp.tick_end();
         // What runs ahead: the lone replica's clock itself, in a larger group what the promise and the floors ask.
-        let ahead_ns = if self.alone {
-            self.error_ns.saturating_neg()
-        } else {
-            i128::from(timestamp.0) - i128::from(self.slewed)
-        };
+        let ahead_ns =
+            if self.alone { self.error_ns.saturating_neg() } else { i128::from(timestamp.0) - i128::from(self.slewed) };
         if ahead_ns > i128::from(CLOCK_AHEAD_NS_MAX) {
             // Each restart begins above the ceiling. While the clock is ahead, ceilings are therefore as low
             // as the next cut allows: a replica that restarts all the time must not run away from the world.

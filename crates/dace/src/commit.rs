@@ -100,7 +100,10 @@ impl Core {
     pub(crate) fn decide(&mut self, id: CommandId, timestamp: Timestamp, ballot: u64) {
         let position = self.next_position();
         let known = self.commands.at_mut(id).expect("only a known command is decided");
-        assert!(known.decision.is_none_or(|decision| decision.timestamp == timestamp), "one timestamp per command: {id}");
+        assert!(
+            known.decision.is_none_or(|decision| decision.timestamp == timestamp),
+            "one timestamp per command: {id}"
+        );
         if known.decision.is_some() {
             return;
         }

@@ -75,11 +75,7 @@ impl Core {
     /// Raises the own promise to a cut, if the clock is there.
     fn promise_cut(&mut self, cut: Timestamp) {
         let reached = self.clock.reading().minus_ns(self.promise_lag_ns) >= cut;
-        if self.clock.promised() < cut
-            && reached
-            && self.clock.ceiling_durable() >= cut
-            && self.verdict().speaks()
-        {
+        if self.clock.promised() < cut && reached && self.clock.ceiling_durable() >= cut && self.verdict().speaks() {
             self.raise_promise(cut);
         }
     }

@@ -18,10 +18,8 @@ pub(crate) struct Frontier {
 }
 
 /// Below every command.
-const NOTHING: Place = (
-    Timestamp::ZERO,
-    CommandId { replica: types::ReplicaId(0), incarnation: types::Incarnation(0), counter: 0 },
-);
+const NOTHING: Place =
+    (Timestamp::ZERO, CommandId { replica: types::ReplicaId(0), incarnation: types::Incarnation(0), counter: 0 });
 
 impl Frontier {
     pub(crate) fn new() -> Self {

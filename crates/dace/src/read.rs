@@ -145,13 +145,7 @@ impl Core {
         self.outputs.push_back(Output::Send { to, message });
     }
 
-    pub(crate) fn handle_answer(
-        &mut self,
-        from: ReplicaId,
-        read: u64,
-        pending: Vec<CommandId>,
-        watermark: Watermark,
-    ) {
+    pub(crate) fn handle_answer(&mut self, from: ReplicaId, read: u64, pending: Vec<CommandId>, watermark: Watermark) {
         let Some(member) = self.config.member(from) else { return };
         let Some(open) = self.reads.open.get(&read) else { return };
         let sensible = match (&open.slots, &watermark) {

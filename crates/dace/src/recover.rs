@@ -209,8 +209,7 @@ impl Core {
             Said::Accepted(ballot, timestamp) => Some((*ballot, *timestamp)),
             _ => None,
         });
-        let accepted =
-            if self.mutates(Mutant::LowestBallot) { accepted.min() } else { accepted.max() };
+        let accepted = if self.mutates(Mutant::LowestBallot) { accepted.min() } else { accepted.max() };
         if let Some((_, timestamp)) = accepted {
             return Choice::Value(timestamp, 2);
         }

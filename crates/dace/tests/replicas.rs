@@ -50,7 +50,9 @@ fn a_dead_coordinators_command_is_recovered() {
     }
     assert_eq!(group.node(2).executed.len(), 1);
     assert_eq!(group.node(3).executed.len(), 1);
-    assert!(group.core(2).counters().rules.iter().sum::<u64>() + group.core(3).counters().rules.iter().sum::<u64>() > 0);
+    assert!(
+        group.core(2).counters().rules.iter().sum::<u64>() + group.core(3).counters().rules.iter().sum::<u64>() > 0
+    );
     group.restore(1).unwrap();
     group.start(1);
     group.exchange();

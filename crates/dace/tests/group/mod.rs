@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use dace::{
-    Config, Core, Kept, Message, Output, Record, Refused, Restore, StreamError, Submission, SubmitError,
-};
+use dace::{Config, Core, Kept, Message, Output, Record, Refused, Restore, StreamError, Submission, SubmitError};
 use types::journal::{body_hash, encode_proposal};
 use types::{CommandId, Epoch, GroupId, Now, ReplicaId, SlotSet, Timestamp};
 
@@ -105,7 +103,12 @@ impl Group {
         self.exchange();
     }
 
-    pub(crate) fn submit(&mut self, r: u32, slots: &SlotSet, payload: &[u8]) -> (Result<CommandId, SubmitError>, Outputs) {
+    pub(crate) fn submit(
+        &mut self,
+        r: u32,
+        slots: &SlotSet,
+        payload: &[u8],
+    ) -> (Result<CommandId, SubmitError>, Outputs) {
         let salt = [7; 32];
         let body = Bytes::from(encode_proposal(slots, payload));
         let body_hash = body_hash(&salt, &body);
@@ -179,7 +182,10 @@ impl Group {
     /// `from` opens its stream to `to`.
     pub(crate) fn connect(&mut self, from: u32, to: u32) -> Result<u64, Refused> {
         let now = self.nodes[&to].now;
-        let Some(hello) = self.core(from).hello() else { self.flush(from, None); return self.connect(from, to) };
+        let Some(hello) = self.core(from).hello() else {
+            self.flush(from, None);
+            return self.connect(from, to);
+        };
         let position = self.core(to).handle_hello(now, ReplicaId(from), hello);
         self.drain(to);
         if position.is_ok() {
