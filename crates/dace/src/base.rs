@@ -322,7 +322,7 @@ impl Core {
         self.base_position = state.position;
         self.base_cut = cut;
         self.settled_cut = self.settled_cut.max(cut);
-        self.base_incarnation = mark.incarnation;
+        self.base_opened = (mark.incarnation, mark.opened);
         Some(Base { position: state.position, cut, bytes: state.to_bytes() })
     }
 

@@ -71,8 +71,8 @@ pub struct Core {
     pub(crate) base_cut: Timestamp,
     /// Every settled id is executed in the state at this cut.
     pub(crate) settled_cut: Timestamp,
-    /// The incarnation open at its position.
-    pub(crate) base_incarnation: Incarnation,
+    /// The incarnation open at its position, and where that opened.
+    pub(crate) base_opened: (Incarnation, u64),
     /// The last position passed over because the base covers it.
     pub(crate) passed_over: Option<u64>,
     pub(crate) outputs: VecDeque<Output>,
@@ -155,7 +155,7 @@ impl Core {
             base_position: 0,
             base_cut: Timestamp::ZERO,
             settled_cut: Timestamp::ZERO,
-            base_incarnation: Incarnation(0),
+            base_opened: (Incarnation(0), 0),
             passed_over: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),

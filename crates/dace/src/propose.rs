@@ -84,9 +84,10 @@ impl Core {
         let counter = self.counter + 1;
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter };
         let quorum = self.fast_quorum();
+        let Submission { slots, salt, body, body_hash } = submission;
+        let slots = self.ordered(slots);
         let known = self.commands.entry(id);
         known.quorum = quorum;
-        let Submission { slots, salt, body, body_hash } = submission;
         known.payload = Some(Payload { slots, salt, body, body_hash });
         self.commands.enters_flight(id);
         self.propose(id, quorum);

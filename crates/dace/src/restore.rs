@@ -137,7 +137,7 @@ impl Core {
         own.stored = self.executed_cut;
         self.base_cut = base.cut;
         self.settled_cut = base.cut;
-        self.base_incarnation = self.incarnation;
+        self.base_opened = (self.incarnation, self.opened);
         self.appended = base.position;
         self.durable = base.position;
         self.base_position = base.position;
@@ -275,7 +275,7 @@ impl Core {
         if usize::try_from(header.body_len) != Ok(body.len()) && !erased {
             return Err(RestoreFault::Body { expected: header.body_len });
         }
-        let slots = if erased { SlotSet::All } else { decode_proposal(body)?.0 };
+        let slots = if erased { SlotSet::All } else { self.ordered(decode_proposal(body)?.0) };
         let settled = self.settled.contains(id);
         if !settled {
             self.note_mark(timestamp);

@@ -1,7 +1,7 @@
 //! The journals of the members, as streams: read in order, acted on when durable (`consensus.md`, section 2).
 
 use types::journal::{LayoutError, RecordHeader, RecordKind, decode_proposal};
-use types::{CommandId, Incarnation, Now, ReplicaId, Timestamp};
+use types::{CommandId, Incarnation, Now, ReplicaId, Slot, SlotSet, Timestamp};
 
 use crate::command::{Attach, By, Payload, Said, Stage, bit};
 use crate::config::Member;
@@ -46,6 +46,8 @@ pub struct PeerBase {
     pub cut: Timestamp,
     /// The incarnation open at that position.
     pub incarnation: Incarnation,
+    /// Where that opened.
+    pub opened: u64,
 }
 
 /// The writer's journal is shorter than, or another than, what was counted durable: its disk was rolled back
@@ -129,10 +131,7 @@ impl Core {
         };
         self.clock.advance(now);
         let (known, durable) = (self.journals[member].incarnation, self.journals[member].durable);
-        let opened = self.journals[member].opened;
-        // Behind a base, where its incarnation opened is not known: somewhere before.
-        let same_place = hello.opened == opened || (opened == 0 && hello.opened <= durable);
-        let same = hello.incarnation == known && same_place;
+        let same = hello.incarnation == known && hello.opened == self.journals[member].opened;
         let later = hello.incarnation > known && hello.opened > durable;
         // Opened after what is read here, but in the very journal that is read here.
         let trusted = self.mutates(Mutant::RolledBackAccepted);
@@ -151,7 +150,8 @@ impl Core {
     /// The base behind which this replica's journal goes on, for a peer that wants a trimmed position.
     #[must_use]
     pub fn peer_base(&self) -> PeerBase {
-        PeerBase { position: self.base_position, cut: self.base_cut, incarnation: self.base_incarnation }
+        let (incarnation, opened) = self.base_opened;
+        PeerBase { position: self.base_position, cut: self.base_cut, incarnation, opened }
     }
 
     /// The writer has trimmed the position that is wanted: its records come from behind its base.
@@ -166,13 +166,13 @@ impl Core {
             return Err(Behind { cut: base.cut }.into());
         }
         self.clock.advance(now);
-        let journal = &mut self.journals[member];
         // All that the prefix attached is settled in the state here, or spoken of again behind the base.
-        journal.pending.clear();
+        self.doubt_tail(member);
+        let journal = &mut self.journals[member];
         journal.read = base.position;
         journal.durable = base.position;
         if base.incarnation > journal.incarnation {
-            (journal.incarnation, journal.opened) = (base.incarnation, 0);
+            (journal.incarnation, journal.opened) = (base.incarnation, base.opened);
         }
         journal.floors.raise_all(base.cut);
         journal.stream = Stream::Open;
@@ -344,6 +344,7 @@ impl Core {
             return;
         }
         let (slots, _) = decode_proposal(&record.body).expect("handle_record has decoded it");
+        let slots = self.ordered(slots);
         let known = self.commands.entry(header.id);
         let (t0, quorum) = (header.timestamp, header.aux);
         if known.t0 == Timestamp::ZERO {
@@ -354,6 +355,14 @@ impl Core {
         }
         let payload = Payload { slots, salt: record.salt, body: record.body.clone(), body_hash: header.body_hash };
         self.set_payload(header.id, payload);
+    }
+
+    /// The slots in which a command is ordered: those that it says.
+    pub(crate) fn ordered(&self, slots: SlotSet) -> SlotSet {
+        if slots == SlotSet::All && self.mutates(Mutant::StarInOneSlot) {
+            return SlotSet::of(vec![Slot(0)]);
+        }
+        slots
     }
 
     /// The slots of a command became known: what stood in every slot because of it stands in its own.
