@@ -206,6 +206,7 @@ impl Core {
         self.incarnation =
             Incarnation(self.incarnation.0.checked_add(1).expect("a replica starts fewer than 2^32 times"));
         self.counter = 0;
+        self.reads.begin(self.incarnation);
         let position = self.next_position();
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: 0 };
         self.append(Record::bare(RecordKind::Open, self.config.epoch, position, id, self.clock.reading()));

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use types::limits::READS_MAX;
-use types::{CommandId, Now, ReplicaId, SlotSet};
+use types::{CommandId, Incarnation, Now, ReplicaId, SlotSet};
 
 use crate::command::Stage;
 use crate::config::Member;
@@ -55,6 +55,11 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
+    /// Numbers begin anew in every incarnation, so that an answer to an earlier life's read is not taken.
+    pub(crate) fn begin(&mut self, incarnation: Incarnation) {
+        self.last = u64::from(incarnation.0) << 32;
+    }
+
     /// Something is executed in `slots`.
     pub(crate) fn handle_executed(&mut self, slots: &SlotSet) {
         for open in self.open.values_mut() {
