@@ -7,10 +7,13 @@
 //! was not is whole or absent, outcomes are those of a plain [`model`] in an order that respects real time, and
 //! what was signed is never taken back.
 //!
-//! `cargo run --release -p sim -- --seeds 1000` runs seeds; `--seed N --trace` replays one.
+//! That is the world of one node. [`group`] is the world of several replicas and of the protocol between them.
+//!
+//! `cargo run --release -p sim -- --seeds 1000` runs seeds; `--seed N --trace` replays one; `--nodes 3` is a group.
 
 pub mod checker;
 pub mod clock;
+pub mod group;
 mod inspect;
 mod life;
 mod machine;

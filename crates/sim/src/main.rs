@@ -1,6 +1,8 @@
-//! `cargo run --release -p sim -- --seeds N [--seed FIRST]`: runs seeds, and says which one fails and how to see
-//! it again.
+//! `cargo run --release -p sim -- --seeds N [--seed FIRST] [--nodes n] [--faults f]`: runs seeds, and says which one
+//! fails and how to see it again.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod groups;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -25,19 +27,57 @@ struct Arguments {
     /// Prints what happens; best with one seed.
     #[arg(long)]
     trace: bool,
-    /// Puts a defect into the node's driver, to see it found.
+    /// Replicas: 1 is the world of one node with its threads and its disks, more are a group.
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
+    /// Of a group: how many of them may fail.
     #[arg(long)]
-    mutant: Option<Mutant>,
+    faults: Option<usize>,
+    /// Puts a defect into the node's driver, or takes a rule out of a group's protocol, to see it found.
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Takes every rule out of a group's protocol, one after the other, and says which is found.
+    #[arg(long)]
+    mutants: bool,
+    /// Of a group: nothing breaks.
+    #[arg(long)]
+    calm: bool,
+    /// Of a group: goes on after a seed has failed.
+    #[arg(long)]
+    keep_going: bool,
     /// Threads; 0: one per processor.
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
 
+impl Arguments {
+    /// How many threads run seeds: one, if lines are to be read.
+    fn threads(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self.threads {
+            _ if self.trace => 1,
+            0 => processors,
+            threads => threads,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads =
-        if arguments.trace { 1 } else { [arguments.threads, processors][usize::from(arguments.threads == 0)] };
+    if arguments.mutants {
+        return groups::mutants(&arguments);
+    }
+    if arguments.nodes > 1 {
+        return groups::run(&arguments);
+    }
+    let mutant: Option<Mutant> = match arguments.mutant.as_deref().map(str::parse).transpose() {
+        Ok(mutant) => mutant,
+        Err(reason) => {
+            eprintln!("{reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let threads = arguments.threads();
     let began = Instant::now();
     let next = AtomicU64::new(arguments.seed);
     let end = arguments.seed.saturating_add(arguments.seeds);
@@ -51,8 +91,7 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let options =
-                        Options { seed, steps: arguments.steps, mutant: arguments.mutant, trace: arguments.trace };
+                    let options = Options { seed, steps: arguments.steps, mutant, trace: arguments.trace };
                     match sim::run(options) {
                         Ok(report) => count(&total, &report, arguments.trace),
                         Err(failure) => {
@@ -94,7 +133,7 @@ fn count(total: &Mutex<Report>, report: &Report, trace: bool) {
 fn explain(failure: &Failure, arguments: &Arguments) {
     failure.lines.iter().for_each(|line| println!("{line}"));
     eprintln!("seed {} failed: {}", failure.seed, failure.reason);
-    let mutant = arguments.mutant.map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
+    let mutant = arguments.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
     let steps = arguments.steps;
     eprintln!("see it again: cargo run --release -p sim -- --seed {} --steps {steps} --trace{mutant}", failure.seed);
 }

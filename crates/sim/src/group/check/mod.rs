@@ -1,0 +1,151 @@
+//! The judge: sees from outside what every replica says, executes and seals, and what clients ask and are
+//! told, and knows what must not happen.
+
+mod blocks;
+mod graph;
+mod history;
+mod order;
+mod replay;
+mod search;
+
+use std::collections::BTreeMap;
+
+use types::{CommandId, Outcome, SlotSet, Timestamp};
+
+use super::queue::Instant;
+use super::state::{Place, Sealed};
+use blocks::Blocks;
+pub(crate) use history::{Answer, Ask, History, Reading};
+use order::Order;
+pub(crate) use search::Searched;
+
+/// What happened that must not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The check that noticed.
+    pub check: &'static str,
+    /// What it noticed.
+    pub reason: String,
+}
+
+/// A check's verdict.
+pub(crate) type Checked = Result<(), Box<Violation>>;
+
+/// Fails `check` unless `holds`.
+pub(crate) fn ensure(holds: bool, check: &'static str, reason: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { violation(check, reason()) }
+}
+
+/// Fails `check`.
+pub(crate) fn violation<T>(check: &'static str, reason: String) -> Result<T, Box<Violation>> {
+    Err(Box::new(Violation { check, reason }))
+}
+
+/// Everything that was seen.
+pub(crate) struct Judge {
+    decided: BTreeMap<CommandId, Timestamp>,
+    order: Order,
+    blocks: Blocks,
+    pub(crate) history: History,
+    faults: usize,
+}
+
+impl Judge {
+    pub(crate) fn new(nodes: usize, faults: usize) -> Self {
+        Self {
+            decided: BTreeMap::new(),
+            order: Order::new(nodes),
+            blocks: Blocks::new(nodes),
+            history: History::new(),
+            faults,
+        }
+    }
+
+    /// Someone says, or acts on, a decision.
+    pub(crate) fn decided(&mut self, replica: usize, id: CommandId, timestamp: Timestamp) -> Checked {
+        ensure(self.history.knows(id), "agreement", || {
+            format!("r{replica} decides {id}, which nobody submitted", replica = replica + 1)
+        })?;
+        let first = *self.decided.entry(id).or_insert(timestamp);
+        ensure(first == timestamp, "agreement", || {
+            format!("r{replica} decides {id} at {timestamp}, and it is decided at {first}", replica = replica + 1)
+        })
+    }
+
+    /// A replica executed a command.
+    pub(crate) fn executed(
+        &mut self,
+        replica: usize,
+        place: Place,
+        slots: &SlotSet,
+        outcome: &Outcome,
+        body: &[u8],
+    ) -> Checked {
+        self.decided(replica, place.1, place.0)?;
+        ensure(self.history.body(place.1) == body, "integrity", || {
+            format!("r{replica} executes {} with another body than was submitted", place.1, replica = replica + 1)
+        })?;
+        let cut = self.blocks.cut(replica);
+        ensure(place.0 > cut, "cut", || {
+            format!("r{replica} executes {} at {}, at or below its cut {cut}", place.1, place.0, replica = replica + 1)
+        })?;
+        self.order.executed(replica, place, slots, outcome)
+    }
+
+    /// A replica took a cut; `sealed` is the block, if it holds a command.
+    pub(crate) fn cut(&mut self, replica: usize, cut: Timestamp, sealed: Option<Sealed>) -> Checked {
+        self.blocks.cut_taken(replica, cut, sealed)
+    }
+
+    /// A replica goes on from a checkpoint: after a restart, or as a snapshot of another one.
+    pub(crate) fn restored(&mut self, replica: usize, cut: Timestamp) -> Checked {
+        self.blocks.restored(replica, cut);
+        self.order.restored(replica, cut)
+    }
+
+    /// A coordinator answers a write; `durable` replicas hold it durably.
+    pub(crate) fn acked(&mut self, now: Instant, id: CommandId, outcome: &Outcome, durable: usize) -> Checked {
+        let place = self.order.place(id);
+        ensure(place.is_some(), "answer", || format!("{id} is answered and was not executed"))?;
+        let needed = self.faults + 1;
+        ensure(durable >= needed, "durability", || {
+            format!("{id} is answered while {durable} replicas hold it durably, and {needed} must")
+        })?;
+        self.history.answered_write(now, id, outcome);
+        Ok(())
+    }
+
+    /// A read is answered by a replica: where it stands in the order.
+    pub(crate) fn read(&mut self, now: Instant, replica: usize, operation: usize, answer: Answer) {
+        let reading = Reading { at: self.order.position(replica).to_vec() };
+        self.history.answered_read(now, operation, reading, answer);
+    }
+
+    /// Whether all of `replicas` have executed, and cut, the same.
+    pub(crate) fn converged(&self, replicas: &[usize]) -> Checked {
+        self.order.converged(replicas)?;
+        self.blocks.converged(replicas, self.order.last())
+    }
+
+    /// How many commands were executed somewhere.
+    pub(crate) fn executed_len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The timestamp of the last executed command.
+    pub(crate) fn executed_last(&self) -> Timestamp {
+        self.order.last()
+    }
+
+    /// Whether a command was executed at or below a cut.
+    pub(crate) fn is_below(&self, id: CommandId, cut: Timestamp) -> bool {
+        self.order.place(id).is_some_and(|(timestamp, _)| timestamp <= cut)
+    }
+
+    /// What can be judged only when all is known.
+    pub(crate) fn finish(&self) -> Result<Searched, Box<Violation>> {
+        graph::serializable(&self.order, &self.history)?;
+        replay::replay(&self.order, &self.history)?;
+        search::linearizable(&self.history)
+    }
+}

@@ -1,0 +1,155 @@
+//! What was met in a run, so that a run in which nothing happened does not pass for a proof.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use dace::Counters;
+use types::journal::RecordKind;
+
+use super::plan::Fault;
+
+macro_rules! coverage {
+    ($($(#[$doc:meta])* $field:ident,)*) => {
+        /// Counters, summed over seeds.
+        #[derive(Clone, PartialEq, Eq, Debug, Default)]
+        pub struct Coverage {
+            $($(#[$doc])* pub $field: u64,)*
+            /// Faults by kind.
+            pub(crate) faults: BTreeMap<Fault, u64>,
+            /// Records said, by kind.
+            pub(crate) records: BTreeMap<RecordKind, u64>,
+            /// Submissions that were not taken, by reason.
+            pub(crate) submits_refused: BTreeMap<String, u64>,
+            /// The core's own counters, by name.
+            pub(crate) core: BTreeMap<&'static str, u64>,
+        }
+
+        impl Coverage {
+            /// Adds what another run met.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+                add(&mut self.faults, &other.faults);
+                add(&mut self.records, &other.records);
+                add(&mut self.submits_refused, &other.submits_refused);
+                add(&mut self.core, &other.core);
+            }
+
+            fn plain(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field),)*]
+            }
+        }
+    };
+}
+
+coverage! {
+    /// Runs.
+    seeds,
+    /// Simulated time in ns.
+    simulated_ns,
+    /// Commands that were executed.
+    commands,
+    /// Asks handed to a replica.
+    submits,
+    /// Asks answered.
+    answers,
+    /// Asks given up.
+    gave_up,
+    /// Listings that found no quiet instant.
+    reads_contended,
+    /// Asks repeated under their token.
+    retries,
+    /// Executions, over all replicas.
+    executions,
+    /// Cuts, over all replicas.
+    cuts,
+    /// Records read by peers.
+    records_read,
+    /// Beats read by peers.
+    beats,
+    /// Messages handled.
+    messages,
+    /// Messages lost.
+    lost,
+    /// Flushes that ended well.
+    flushes,
+    /// Flushes that failed.
+    failed_flushes,
+    /// Deadlines of cores met.
+    ticks,
+    /// Lives begun.
+    starts,
+    /// Lives that ended.
+    crashes,
+    /// Journal items lost by crashes.
+    items_lost,
+    /// Streams opened.
+    connections,
+    /// Streams that began with a base.
+    bases,
+    /// Bases that a reader was behind of.
+    behind,
+    /// Snapshots installed.
+    snapshots,
+    /// Checkpoints made.
+    checkpoints,
+    /// Journals trimmed.
+    trims,
+    /// Writers refused for a rolled-back disk.
+    refusals,
+    /// Runs that end with a replica that is heard and hears nothing.
+    deaf_for_good,
+    /// Histories of keys searched and found linearizable.
+    histories,
+    /// Those too large to search.
+    histories_skipped,
+}
+
+fn add<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>) {
+    for (key, count) in other {
+        *sum.entry(key.clone()).or_default() += count;
+    }
+}
+
+impl Coverage {
+    /// Protocol events: a record, beat or message handled, a flush, a submission, an execution.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.records_read + self.beats + self.messages + self.flushes + self.submits + self.executions
+    }
+
+    /// Takes over the counters of a core at its end.
+    pub(crate) fn count(&mut self, counters: &Counters) {
+        let [first, second, third, fourth] = counters.rules;
+        for (name, count) in [
+            ("fast", counters.fast),
+            ("slow", counters.slow),
+            ("slow_given_up", counters.slow_given_up),
+            ("prepares", counters.prepares),
+            ("rule1", first),
+            ("rule2", second),
+            ("rule3", third),
+            ("rule4", fourth),
+            ("duels", counters.duels),
+            ("raises", counters.raises),
+            ("held", counters.held),
+            ("muted", counters.muted),
+            ("tails_dropped", counters.tails_dropped),
+            ("fetches", counters.fetches),
+            ("settled_answers", counters.settled_answers),
+            ("snapshots", counters.snapshots),
+        ] {
+            *self.core.entry(name).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let join = |pairs: Vec<String>| pairs.join(", ");
+        writeln!(f, "world:   {}", join(self.plain().iter().map(|(name, count)| format!("{name} {count}")).collect()))?;
+        writeln!(f, "faults:  {}", join(self.faults.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
+        writeln!(f, "records: {}", join(self.records.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
+        writeln!(f, "refused: {}", join(self.submits_refused.iter().map(|(why, n)| format!("{why} {n}")).collect()))?;
+        write!(f, "core:    {}", join(self.core.iter().map(|(name, n)| format!("{name} {n}")).collect()))
+    }
+}

@@ -1,0 +1,97 @@
+//! The world of a group: several replicas, each the real `dace`, `catalog` and `ledger`, under a network, disks,
+//! clocks and processes that break, with clients that ask all of them, and a judge that sees everything.
+//!
+//! One thread, one queue of events, one seed: the same seed gives the same run, byte for byte.
+
+mod asks;
+mod check;
+mod client;
+mod clock;
+mod coverage;
+mod disk;
+mod event;
+mod faults;
+mod heal;
+mod machine;
+mod net;
+mod panics;
+mod peers;
+mod plan;
+mod queue;
+mod replica;
+mod state;
+mod storage;
+mod trace;
+mod world;
+
+pub use check::Violation;
+pub use coverage::Coverage;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Replicas: at least 2.
+    pub nodes: usize,
+    /// How many of them may fail for good.
+    pub faults: usize,
+    /// A rule of the protocol taken out of every core.
+    pub mutant: Option<dace::Mutant>,
+    /// Nothing breaks.
+    pub is_calm: bool,
+    /// Whether to keep the lines of the trace.
+    pub trace: bool,
+}
+
+impl Options {
+    /// A run of a group of `nodes` that survives `faults`.
+    #[must_use]
+    pub fn new(seed: u64, nodes: usize, faults: usize) -> Self {
+        Self { seed, nodes, faults, mutant: None, is_calm: false, trace: false }
+    }
+}
+
+/// What a run did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// What was met.
+    pub coverage: Coverage,
+    /// Hash over the trace.
+    pub digest: [u64; 2],
+    /// The trace, if it was asked for.
+    pub lines: Vec<String>,
+}
+
+/// A run in which something happened that must not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// What happened.
+    pub violation: Violation,
+    /// The trace, if it was asked for.
+    pub lines: Vec<String>,
+}
+
+/// Runs one seed. A panic of the core (an assertion that stays on) is a violation like any other.
+pub fn run(options: Options) -> Result<Report, Box<Failure>> {
+    panics::watch();
+    world::World::new(options).run()
+}
+
+/// Looks for a rule that was taken out: the first of `seeds`, spread over `groups` (replicas, faults), in which a check
+/// notices that notices nothing with the rule in place, and what it says.
+#[must_use]
+pub fn catch(
+    mutant: dace::Mutant,
+    groups: &[(usize, usize)],
+    seeds: core::ops::Range<u64>,
+) -> Option<(Options, Violation)> {
+    seeds.zip(groups.iter().cycle()).find_map(|(seed, (nodes, faults))| {
+        let options = Options { mutant: Some(mutant), ..Options::new(seed, *nodes, *faults) };
+        let failure = run(options).err()?;
+        let is_clean = run(Options { mutant: None, ..options }).is_ok();
+        is_clean.then_some((options, failure.violation))
+    })
+}

@@ -1,0 +1,311 @@
+//! The life of a process: start, what its core puts out, end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catalog::query;
+use catalog::query::ListObjects;
+use dace::{Config, Core, Output, Restore, Timing};
+use types::journal::decode_proposal;
+use types::limits::LIST_PAGE_MAX;
+use types::{Command, CommandId, ReplicaId, Timestamp};
+
+use super::check::{Answer, Ask, Checked, violation};
+use super::disk::Item;
+use super::event::{Note, Turn};
+use super::machine::{Fate, Life};
+use super::queue::MS;
+use super::state::{Done, Image};
+use super::world::{EPOCH, GROUP, Phase, World};
+
+impl World {
+    /// A machine starts its process.
+    pub(crate) fn start(&mut self, at: usize) -> Checked {
+        if self.machines[at].fate != Fate::Well {
+            return Ok(());
+        }
+        let now = self.queue.now();
+        let disk = &self.machines[at].disk;
+        let image = disk.checkpoint.clone().unwrap_or_else(|| Arc::new(Image::new()));
+        let (base, items) = disk.recover();
+        let items: Vec<Item> = items.cloned().collect();
+        let members: Vec<ReplicaId> = (0..self.options.nodes).map(|index| self.replica(index)).collect();
+        let f = u32::try_from(self.options.faults).expect("few faults");
+        let config = Config { group: GROUP, replica: members[at], members, f, epoch: EPOCH };
+        let mut core = match Core::new(config, Restore { base, executed_cut: image.cut }) {
+            Ok(core) => core,
+            Err(error) => return violation("restart", format!("r{at} cannot be restored: {error}", at = at + 1)),
+        };
+        core.set_timing(self.timing());
+        core.set_promise_lag(self.plan.promise_lag);
+        if let Some(mutant) = self.options.mutant {
+            core.set_mutant(mutant);
+        }
+        self.judge.restored(at, image.cut)?;
+        let cut = image.cut;
+        let machine = &mut self.machines[at];
+        machine.lives += 1;
+        let number = machine.lives;
+        machine.life = Some(Life::new(number, core, image, self.options.nodes, now));
+        self.trace.mark(&[1, now, at as u64, number]);
+        self.trace
+            .say(now, || format!("r{at} starts life {number} at cut {cut} with {} items", items.len(), at = at + 1));
+        self.coverage.starts += 1;
+        self.restore(at, items)?;
+        let clock = self.clock(at);
+        if let Some(life) = self.life(at)
+            && let Err(error) = life.core.handle_start(clock)
+        {
+            return violation("restart", format!("r{at} cannot start: {error}", at = at + 1));
+        }
+        self.drain(at)?;
+        self.schedule(at);
+        Ok(())
+    }
+
+    /// The time-outs of the cores: in the storm they may be far too short.
+    pub(crate) fn timing(&self) -> Timing {
+        let plan = &self.plan;
+        let is_storm = self.phase == Phase::Storm;
+        Timing {
+            give_up_ns: if is_storm { plan.give_up } else { plan.calm_give_up },
+            recover_ns: if is_storm { plan.recover } else { plan.calm_recover },
+            fetch_ns: plan.fetch,
+            read_ns: plan.read,
+        }
+    }
+
+    fn restore(&mut self, at: usize, items: Vec<Item>) -> Checked {
+        for item in items {
+            let Some(life) = self.life(at) else { return Ok(()) };
+            let restored = match item {
+                Item::Said(record) => life.core.restore_record(record),
+                Item::Kept(kept) => life.core.restore_kept(&kept),
+                Item::Base { .. } => Ok(()),
+            };
+            if let Err(error) = restored {
+                return violation("restart", format!("r{at} cannot replay its journal: {error}", at = at + 1));
+            }
+            self.outputs(at)?;
+        }
+        Ok(())
+    }
+
+    /// The timers of a new life.
+    fn schedule(&mut self, at: usize) {
+        for (turn, period) in [
+            (Turn::Connect, 2 * MS),
+            (Turn::Beat, self.plan.beat),
+            (Turn::Hints, self.plan.hints),
+            (Turn::Checkpoint, self.plan.checkpoint),
+        ] {
+            let delay = self.random.below(period + 1);
+            self.turn_after(at, delay, turn);
+        }
+    }
+
+    /// A process ends. `survives`, of 1000: how much of a flush in progress is on the disk.
+    pub(crate) fn crash(&mut self, at: usize, survives: u64) -> Checked {
+        let now = self.queue.now();
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.take() else { return Ok(()) };
+        machine.is_paused = false;
+        machine.inbox.clear();
+        let lost = machine.disk.tear(survives);
+        let decided = machine.disk.take_decided();
+        self.coverage.crashes += 1;
+        self.coverage.count(&life.core.counters());
+        self.coverage.items_lost += lost;
+        self.trace.mark(&[2, now, at as u64, lost]);
+        self.trace.say(now, || format!("r{at} ends, {lost} items lost", at = at + 1));
+        for peer in 0..self.options.nodes {
+            self.net.reset(at, peer);
+            self.net.reset(peer, at);
+        }
+        self.forget_clients(at);
+        self.decided(at, decided)
+    }
+
+    /// Decisions that are durable now.
+    pub(crate) fn decided(&mut self, at: usize, decided: Vec<(CommandId, Timestamp)>) -> Checked {
+        if self.machines[at].is_rolled_back {
+            return Ok(());
+        }
+        decided.into_iter().try_for_each(|(id, timestamp)| self.judge.decided(at, id, timestamp))
+    }
+
+    /// Does what the core puts out, then starts what follows from it.
+    pub(crate) fn drain(&mut self, at: usize) -> Checked {
+        self.outputs(at)?;
+        self.start_flush(at);
+        let now = self.queue.now();
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.as_mut() else { return Ok(()) };
+        let news = (machine.disk.appended(), machine.disk.durable_position());
+        if news != life.shipped && !life.is_shipping {
+            life.is_shipping = true;
+            let delay = if self.plan.ship == 0 { 0 } else { self.random.below(self.plan.ship) };
+            self.turn_after(at, delay, Turn::Ship);
+        }
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.as_mut() else { return Ok(()) };
+        if let Some(deadline) = life.core.deadline() {
+            let due = machine.clock.instant_of(deadline, now);
+            if life.tick_at.is_none_or(|tick| due < tick) {
+                life.tick_at = Some(due);
+                self.turn_after(at, due - now, Turn::Tick);
+            }
+        }
+        Ok(())
+    }
+
+    /// The core's deadline has come.
+    pub(crate) fn tick(&mut self, at: usize) -> Checked {
+        let (now, clock) = (self.queue.now(), self.clock(at));
+        let Some(life) = self.life(at) else { return Ok(()) };
+        if life.tick_at.is_none_or(|tick| tick > now) {
+            return Ok(());
+        }
+        life.tick_at = None;
+        life.core.handle_tick(clock);
+        self.coverage.ticks += 1;
+        self.drain(at)
+    }
+
+    /// Does what the core puts out.
+    pub(crate) fn outputs(&mut self, at: usize) -> Checked {
+        loop {
+            let Some(output) = self.life(at).and_then(|life| life.core.poll_output()) else { return Ok(()) };
+            match output {
+                Output::Append(record) => self.appended(at, record)?,
+                Output::Keep(kept) => self.machines[at].disk.append(Item::Kept(kept)),
+                Output::Execute { timestamp, id, body, .. } => self.execute(at, timestamp, id, &body)?,
+                Output::Cut { timestamp } => self.cut(at, timestamp)?,
+                Output::Send { to, message } => {
+                    let to = self.index(to);
+                    self.send(at, to, Note::Message(message));
+                }
+                Output::ReadReady { read } => self.read_ready(at, read)?,
+                Output::ReadContended { read } => self.read_contended(at, read),
+                Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
+            }
+        }
+    }
+
+    fn appended(&mut self, at: usize, record: dace::Record) -> Checked {
+        let header = &record.header;
+        let now = self.queue.now();
+        let kind = header.kind;
+        self.trace.mark(&[3, now, at as u64, kind as u64, header.id.counter, header.timestamp.0]);
+        self.trace.say(now, || {
+            let (id, timestamp, ballot) = (header.id, header.timestamp, header.ballot);
+            format!(
+                "r{at} says #{} {kind:?} {id} at {timestamp} ballot {ballot} aux {:x}",
+                header.position,
+                header.aux,
+                at = at + 1
+            )
+        });
+        *self.coverage.records.entry(kind).or_default() += 1;
+        self.machines[at].disk.append(Item::Said(record));
+        Ok(())
+    }
+
+    fn execute(&mut self, at: usize, timestamp: Timestamp, id: CommandId, body: &Bytes) -> Checked {
+        let now = self.queue.now();
+        self.coverage.executions += 1;
+        let (slots, start) = match decode_proposal(body) {
+            Ok(decoded) => decoded,
+            Err(error) => return violation("integrity", format!("the body of {id} at r{at}: {error}", at = at + 1)),
+        };
+        let command = match Command::from_bytes(&body[start..]) {
+            Ok(command) => command,
+            Err(error) => return violation("integrity", format!("the command of {id} at r{at}: {error}", at = at + 1)),
+        };
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.as_mut() else { return Ok(()) };
+        let execution = match catalog::execute(&life.live, timestamp, id, &command) {
+            Ok(execution) => execution,
+            Err(error) => {
+                return violation("integrity", format!("{id} cannot be executed at r{at}: {error}", at = at + 1));
+            }
+        };
+        life.live.apply(&execution.writes);
+        self.trace.mark(&[4, now, at as u64, timestamp.0, u64::from(id.replica.0), id.counter]);
+        self.trace.say(now, || format!("r{at} executes {id} at {timestamp}: {:?}", execution.outcome, at = at + 1));
+        // Who runs on a rolled-back disk has failed, though nobody may have noticed yet.
+        if !machine.is_rolled_back {
+            self.judge.executed(at, (timestamp, id), &slots, &execution.outcome, body)?;
+        }
+        if let Some(client) = life.waiting.remove(&id) {
+            let durable = self.holders(timestamp, id);
+            self.judge.acked(now, id, &execution.outcome, durable)?;
+            self.answered(client, Some(&execution.outcome));
+        }
+        let done = Done { writes: execution.writes, facts: execution.facts };
+        if let Some(life) = self.life(at) {
+            life.unsealed.insert((timestamp, id), done);
+        }
+        Ok(())
+    }
+
+    /// How many disks hold a command and its attach, or a checkpoint that holds its effect.
+    fn holders(&self, timestamp: Timestamp, id: CommandId) -> usize {
+        let holds = |disk: &super::disk::Disk| disk.vouches(id) || disk.checkpoint_cut() >= timestamp;
+        self.machines.iter().filter(|machine| holds(&machine.disk)).count()
+    }
+
+    fn cut(&mut self, at: usize, cut: Timestamp) -> Checked {
+        let now = self.queue.now();
+        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
+        let above = life.unsealed.split_off(&(cut.next(), CommandId::default()));
+        let closed: BTreeMap<_, _> = core::mem::replace(&mut life.unsealed, above);
+        let sealed = match Arc::make_mut(&mut life.image).seal(cut, (EPOCH, GROUP), &closed) {
+            Ok(sealed) => sealed,
+            Err(reason) => {
+                return violation("blocks", format!("r{at} cannot form the block at {cut}: {reason}", at = at + 1));
+            }
+        };
+        self.coverage.cuts += 1;
+        self.trace.mark(&[5, now, at as u64, cut.0, sealed.as_ref().map_or(0, |sealed| sealed.size)]);
+        self.trace.say(now, || format!("r{at} cuts at {cut}: {} commands", closed.len(), at = at + 1));
+        if self.machines[at].is_rolled_back { Ok(()) } else { self.judge.cut(at, cut, sealed) }
+    }
+
+    /// A listing found no quiet instant. A node would order it as a command; here the client does without.
+    fn read_contended(&mut self, at: usize, read: u64) {
+        self.coverage.reads_contended += 1;
+        let Some((client, operation)) = self.life(at).and_then(|life| life.reads.remove(&read)) else { return };
+        if self.clients[client].waiting.is_some_and(|waiting| waiting.operation == operation) {
+            self.gave_up(client);
+        }
+    }
+
+    /// A quorum read may be answered from what is here now.
+    fn read_ready(&mut self, at: usize, read: u64) -> Checked {
+        let now = self.queue.now();
+        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
+        let Some((client, operation)) = life.reads.remove(&read) else { return Ok(()) };
+        let state = &life.live;
+        let answer = match &self.judge.history.operations[operation].ask {
+            Ask::Get { bucket, key } => query::object(state, bucket, key, None)
+                .map(|row| Answer::Object(row.filter(|row| !row.marker).map(|row| (row.order, row.etag())))),
+            Ask::List { bucket } => {
+                let list = ListObjects { bucket, max: LIST_PAGE_MAX, ..ListObjects::default() };
+                query::list_objects(state, &list)
+                    .map(|page| Answer::Objects(page.objects.into_iter().map(|(key, row)| (key, row.order)).collect()))
+            }
+            Ask::Write(_) => return Ok(()),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return violation("integrity", format!("r{at} cannot read its state: {error}", at = at + 1)),
+        };
+        self.trace.mark(&[6, now, at as u64, read]);
+        self.trace.say(now, || format!("r{at} answers read {operation} of client {client}: {answer:?}", at = at + 1));
+        self.judge.read(now, at, operation, answer);
+        self.answered((client, operation), None);
+        Ok(())
+    }
+}
