@@ -18,6 +18,7 @@ use crate::clock::TIMESTAMP_MAX;
 use crate::command::Stage;
 use crate::config::Config;
 use crate::core::Core;
+use crate::journal::Opened;
 
 /// The version byte that opens an encoded base.
 const VERSION: u8 = 1;
@@ -108,6 +109,9 @@ pub(crate) struct GroupBase {
     /// The position of its `Open`.
     #[n(3)]
     pub(crate) opened: u64,
+    /// The timestamp of its `Open`.
+    #[n(4)]
+    pub(crate) opened_at: Timestamp,
 }
 
 impl BaseState {
@@ -192,7 +196,7 @@ pub(crate) struct Mark {
     ceiling: Timestamp,
     incarnation: Incarnation,
     counter: u64,
-    opened: u64,
+    opened: Opened,
 }
 
 /// The marks of the journal that is left, rising.
@@ -315,7 +319,8 @@ impl Core {
                 above: self.settled.above().collect(),
                 incarnation: mark.incarnation,
                 counter: mark.counter,
-                opened: mark.opened,
+                opened: mark.opened.position,
+                opened_at: mark.opened.at,
             }),
         };
         debug_assert_eq!(state.check(&self.config), Ok(()));
@@ -438,7 +443,7 @@ mod tests {
             ceiling: Timestamp(n * 100),
             incarnation: Incarnation(1),
             counter: n,
-            opened: 1,
+            opened: Opened::default(),
         };
         let mut marks = Marks::new();
         for n in 1..=10_000 {

@@ -13,7 +13,7 @@ use crate::cut::Cuts;
 use crate::execute::Frontier;
 use crate::floors::Floors;
 use crate::index::{Place, SlotIndex};
-use crate::journal::{Journal, Stream};
+use crate::journal::{Journal, Opened, Stream};
 use crate::output::{Output, Record};
 use crate::read::Reads;
 use crate::readings::{Readings, Verdict};
@@ -55,8 +55,8 @@ pub struct Core {
     pub(crate) held: BTreeSet<Place>,
     /// The current incarnation, or the last one restored; 0 before the first.
     pub(crate) incarnation: Incarnation,
-    /// The position of its `Open`.
-    pub(crate) opened: u64,
+    /// Its `Open`.
+    pub(crate) opened: Opened,
     /// The last counter given in it.
     pub(crate) counter: u64,
     /// The last position handed out.
@@ -72,7 +72,7 @@ pub struct Core {
     /// Every settled id is executed in the state at this cut.
     pub(crate) settled_cut: Timestamp,
     /// The incarnation open at its position, and where that opened.
-    pub(crate) base_opened: (Incarnation, u64),
+    pub(crate) base_opened: (Incarnation, Opened),
     /// The last position passed over because the base covers it.
     pub(crate) passed_over: Option<u64>,
     pub(crate) outputs: VecDeque<Output>,
@@ -147,7 +147,7 @@ impl Core {
             promise_lag_ns: 0,
             held: BTreeSet::new(),
             incarnation: Incarnation(0),
-            opened: 0,
+            opened: Opened::default(),
             counter: 0,
             appended: 0,
             durable: 0,
@@ -155,7 +155,7 @@ impl Core {
             base_position: 0,
             base_cut: Timestamp::ZERO,
             settled_cut: Timestamp::ZERO,
-            base_opened: (Incarnation(0), 0),
+            base_opened: (Incarnation(0), Opened::default()),
             passed_over: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
@@ -210,7 +210,7 @@ impl Core {
         let position = self.next_position();
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: 0 };
         self.append(Record::bare(RecordKind::Open, self.config.epoch, position, id, self.clock.reading()));
-        self.opened = position;
+        self.opened = Opened { position, at: self.clock.reading() };
         self.phase = Phase::Opening { position };
         if self.is_alone() {
             self.decide_leftovers();

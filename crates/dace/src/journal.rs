@@ -25,6 +25,13 @@ pub(crate) enum Stream {
     Refused,
 }
 
+/// The `Open` of an incarnation: where it stands, and its timestamp.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) position: u64,
+    pub(crate) at: Timestamp,
+}
+
 /// See the file's documentation.
 pub(crate) struct Journal {
     pub(crate) stream: Stream,
@@ -39,7 +46,7 @@ pub(crate) struct Journal {
     pub(crate) doubtful: BTreeMap<CommandId, Timestamp>,
     /// The incarnation whose `Open` was read last, and where that stands.
     pub(crate) incarnation: Incarnation,
-    pub(crate) opened: u64,
+    pub(crate) opened: Opened,
     /// `T_j`: nothing will be attached at or below it, beyond what was read.
     pub(crate) promise: Timestamp,
     /// `floor_j`: what its durable records promise per slot.
@@ -59,7 +66,7 @@ impl Journal {
             pending: VecDeque::new(),
             doubtful: BTreeMap::new(),
             incarnation: Incarnation(0),
-            opened: 0,
+            opened: Opened::default(),
             promise: Timestamp::ZERO,
             floors: Floors::new(),
             blocks: SlotIndex::new(),

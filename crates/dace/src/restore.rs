@@ -11,6 +11,7 @@ use crate::base::BaseState;
 use crate::clock::TIMESTAMP_MAX;
 use crate::command::{By, Decision, Payload, Said, bit};
 use crate::core::Core;
+use crate::journal::Opened;
 use crate::output::{Kept, Record};
 use crate::status::Phase;
 use crate::stream::said;
@@ -125,7 +126,8 @@ impl Core {
             (None, [executed]) => (self.incarnation, self.counter) = (executed.incarnation, executed.counter),
             (None, _) => unreachable!("check() demands one watermark"),
             (Some(more), executed) => {
-                (self.incarnation, self.counter, self.opened) = (more.incarnation, more.counter, more.opened);
+                (self.incarnation, self.counter) = (more.incarnation, more.counter);
+                self.opened = Opened { position: more.opened, at: more.opened_at };
                 executed.iter().for_each(|id| self.settled.insert_through(*id));
                 more.above.iter().for_each(|id| self.settled.insert(*id));
             }
@@ -238,7 +240,7 @@ impl Core {
             self.clock.observe(header.timestamp);
         }
         self.incarnation = expected;
-        self.opened = header.position;
+        self.opened = Opened { position: header.position, at: header.timestamp };
         self.counter = 0;
         Ok(())
     }

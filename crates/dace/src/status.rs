@@ -107,6 +107,13 @@ impl Core {
         }
     }
 
+    /// What an operator asks when nothing moves: per journal its promise and the smallest command that it attached
+    /// and that is not known to be decided.
+    pub fn blocking(&self) -> impl Iterator<Item = (ReplicaId, Timestamp, Option<(Timestamp, CommandId)>)> + '_ {
+        let journals = self.config.members.iter().zip(&self.journals);
+        journals.map(|(replica, journal)| (*replica, journal.promise, journal.blocks.first()))
+    }
+
     /// How often each rule was met.
     #[must_use]
     pub fn counters(&self) -> Counters {

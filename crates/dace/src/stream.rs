@@ -6,7 +6,7 @@ use types::{CommandId, Incarnation, Now, ReplicaId, Slot, SlotSet, Timestamp};
 use crate::command::{Attach, By, Payload, Said, Stage, bit};
 use crate::config::Member;
 use crate::core::Core;
-use crate::journal::Stream;
+use crate::journal::{Opened, Stream};
 use crate::mutant::Mutant;
 use crate::output::Record;
 use crate::readings::Verdict;
@@ -20,6 +20,8 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The position of the `Open` that began it.
     pub opened: u64,
+    /// The timestamp of that: two lives that begin at one place, on a disk rolled back to it, differ in it.
+    pub opened_at: Timestamp,
 }
 
 /// What travels along with a journal: true of its records up to `appended`.
@@ -48,6 +50,8 @@ pub struct PeerBase {
     pub incarnation: Incarnation,
     /// Where that opened.
     pub opened: u64,
+    /// When that opened.
+    pub opened_at: Timestamp,
 }
 
 /// The writer's journal is shorter than, or another than, what was counted durable: its disk was rolled back
@@ -114,7 +118,8 @@ impl Core {
     #[must_use]
     pub fn hello(&self) -> Option<Hello> {
         let running = self.phase == Phase::Running;
-        running.then_some(Hello { incarnation: self.incarnation, opened: self.opened })
+        let Opened { position, at } = self.opened;
+        running.then_some(Hello { incarnation: self.incarnation, opened: position, opened_at: at })
     }
 
     /// A peer opens its stream. Gives the position behind which its records are wanted.
@@ -131,7 +136,8 @@ impl Core {
         };
         self.clock.advance(now);
         let (known, durable) = (self.journals[member].incarnation, self.journals[member].durable);
-        let same = hello.incarnation == known && hello.opened == self.journals[member].opened;
+        let opened = Opened { position: hello.opened, at: hello.opened_at };
+        let same = hello.incarnation == known && opened == self.journals[member].opened;
         let later = hello.incarnation > known && hello.opened > durable;
         // Opened after what is read here, but in the very journal that is read here.
         let trusted = self.mutates(Mutant::RolledBackAccepted);
@@ -151,7 +157,13 @@ impl Core {
     #[must_use]
     pub fn peer_base(&self) -> PeerBase {
         let (incarnation, opened) = self.base_opened;
-        PeerBase { position: self.base_position, cut: self.base_cut, incarnation, opened }
+        PeerBase {
+            position: self.base_position,
+            cut: self.base_cut,
+            incarnation,
+            opened: opened.position,
+            opened_at: opened.at,
+        }
     }
 
     /// The writer has trimmed the position that is wanted: its records come from behind its base.
@@ -172,7 +184,8 @@ impl Core {
         journal.read = base.position;
         journal.durable = base.position;
         if base.incarnation > journal.incarnation {
-            (journal.incarnation, journal.opened) = (base.incarnation, base.opened);
+            journal.incarnation = base.incarnation;
+            journal.opened = Opened { position: base.opened, at: base.opened_at };
         }
         journal.floors.raise_all(base.cut);
         journal.stream = Stream::Open;
@@ -254,9 +267,11 @@ impl Core {
         }
     }
 
-    /// Whether something waits for promises.
+    /// Whether something waits for promises, here or at a replica that is behind: that one needs them up to the
+    /// last cut.
     fn is_unsettled(&self) -> bool {
-        self.cuts.due().is_some()
+        self.clock.promised() < self.cuts.last()
+            || self.cuts.due().is_some()
             || self.committed.count() > 0
             || self.journals.iter().any(|journal| journal.blocks.count() > 0)
     }
@@ -431,7 +446,7 @@ impl Core {
         let id = header.id;
         if header.kind == RecordKind::Open {
             self.journals[member].incarnation = id.incarnation;
-            self.journals[member].opened = header.position;
+            self.journals[member].opened = Opened { position: header.position, at: header.timestamp };
         }
         if header.kind == RecordKind::Clock || header.kind == RecordKind::Open {
             return;

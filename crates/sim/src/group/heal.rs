@@ -177,7 +177,12 @@ impl World {
                 format!("r{at} does not come to an end ({})", self.account(*at), at = at + 1)
             })?;
         }
-        self.judge.converged(&well)
+        let told: Vec<String> = well.iter().map(|at| self.account(*at)).collect();
+        self.judge.converged(&well).map_err(|mut violation| {
+            violation.reason.push('\n');
+            violation.reason.push_str(&told.join("\n"));
+            violation
+        })
     }
 
     /// What a replica is still busy with.
@@ -186,7 +191,8 @@ impl World {
         let status = life.core.status();
         let waiting: Vec<_> = life.waiting.keys().take(5).collect();
         let reads: Vec<_> = life.reads.keys().take(5).collect();
-        format!("waiting {waiting:?}, reads {reads:?}, {status:?}")
+        let blocking: Vec<_> = life.core.blocking().collect();
+        format!("waiting {waiting:?}, reads {reads:?}, blocking {blocking:?}, {status:?}")
     }
 
     /// After the last cut the rows as they are and those at the cut are the same, at every replica.
