@@ -7,7 +7,8 @@
 //! was not is whole or absent, outcomes are those of a plain [`model`] in an order that respects real time, and
 //! what was signed is never taken back.
 //!
-//! That is the world of one node. [`group`] is the world of several replicas and of the protocol between them.
+//! That is the world of one node. [`group`] is the world of several replicas and of the protocol between them,
+//! [`latency`] the one in which nothing breaks and only time is measured.
 //!
 //! `cargo run --release -p sim -- --seeds 1000` runs seeds; `--seed N --trace` replays one; `--nodes 3` is a group.
 
@@ -15,6 +16,7 @@ pub mod checker;
 pub mod clock;
 pub mod group;
 mod inspect;
+pub mod latency;
 mod life;
 mod machine;
 pub mod model;

@@ -1,9 +1,10 @@
 //! `cargo run --release -p sim -- --seeds N [--seed FIRST] [--nodes n] [--faults f]`: runs seeds, and says which one
-//! fails and how to see it again.
+//! fails and how to see it again. `-- --latency` prints what the protocol costs.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod groups;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,6 +46,12 @@ struct Arguments {
     /// Of a group: goes on after a seed has failed.
     #[arg(long)]
     keep_going: bool,
+    /// Prints what the protocol costs where nothing breaks, as Markdown.
+    #[arg(long)]
+    latency: bool,
+    /// Of `--latency`: a directory with `rtt_gcp.csv` and `rtt_aws.csv`, in place of the round trips built in.
+    #[arg(long, requires = "latency")]
+    data: Option<PathBuf>,
     /// Threads; 0: one per processor.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -64,6 +71,9 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.latency {
+        return latency(arguments.data.as_deref());
+    }
     if arguments.mutants {
         return groups::mutants(&arguments);
     }
@@ -116,6 +126,19 @@ fn main() -> ExitCode {
         total.entries
     );
     if failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn latency(data: Option<&Path>) -> ExitCode {
+    match sim::latency::tables(data) {
+        Ok(tables) => {
+            print!("{tables}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn count(total: &Mutex<Report>, report: &Report, trace: bool) {
