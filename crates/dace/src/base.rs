@@ -115,6 +115,27 @@ pub(crate) struct GroupBase {
 }
 
 impl BaseState {
+    /// The base of this replica for a prefix: its last position, its cut, its highest ceiling.
+    fn of(
+        config: &Config,
+        (position, cut, ceiling): (u64, Timestamp, Timestamp),
+        executed: Vec<CommandId>,
+        more: Option<GroupBase>,
+    ) -> Self {
+        Self {
+            group: config.group,
+            replica: config.replica,
+            epoch: config.epoch,
+            members: config.members.clone(),
+            slots: SLOTS,
+            cut,
+            position,
+            ceiling,
+            executed,
+            more,
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         minicbor::encode(self, &mut bytes).expect("encoding into a vector cannot fail");
@@ -265,18 +286,8 @@ impl Base {
     /// position restores to a core that attaches, names and appends above everything the predecessor said.
     pub fn succeeding(config: &Config, predecessor: &Predecessor) -> Result<Self, BaseError> {
         let executed = CommandId { replica: config.replica, incarnation: predecessor.incarnation, counter: 0 };
-        let state = BaseState {
-            group: config.group,
-            replica: config.replica,
-            epoch: config.epoch,
-            members: config.members.clone(),
-            slots: SLOTS,
-            cut: predecessor.cut,
-            position: predecessor.position,
-            ceiling: predecessor.ceiling,
-            executed: vec![executed],
-            more: None,
-        };
+        let prefix = (predecessor.position, predecessor.cut, predecessor.ceiling);
+        let state = BaseState::of(config, prefix, vec![executed], None);
         state.check(config)?;
         Ok(Self { position: state.position, cut: state.cut, bytes: state.to_bytes() })
     }
@@ -305,24 +316,15 @@ impl Core {
             return None;
         }
         self.settle(cut);
-        let state = BaseState {
-            group: self.config.group,
-            replica: self.config.replica,
-            epoch: self.config.epoch,
-            members: self.config.members.clone(),
-            slots: SLOTS,
-            cut,
-            position: mark.position,
-            ceiling: mark.ceiling,
-            executed: self.settled.prefixes().collect(),
-            more: Some(GroupBase {
-                above: self.settled.above().collect(),
-                incarnation: mark.incarnation,
-                counter: mark.counter,
-                opened: mark.opened.position,
-                opened_at: mark.opened.at,
-            }),
+        let more = GroupBase {
+            above: self.settled.above().collect(),
+            incarnation: mark.incarnation,
+            counter: mark.counter,
+            opened: mark.opened.position,
+            opened_at: mark.opened.at,
         };
+        let prefix = (mark.position, cut, mark.ceiling);
+        let state = BaseState::of(&self.config, prefix, self.settled.prefixes().collect(), Some(more));
         debug_assert_eq!(state.check(&self.config), Ok(()));
         self.base_position = state.position;
         self.base_cut = cut;
@@ -336,18 +338,8 @@ impl Core {
         assert!(mark.position <= self.durable, "what is cut is durable");
         assert!(mark.ceiling >= mark.cut, "the ceiling covers every cut");
         let executed = CommandId { replica: self.config.replica, incarnation: mark.incarnation, counter: mark.counter };
-        let state = BaseState {
-            group: self.config.group,
-            replica: self.config.replica,
-            epoch: self.config.epoch,
-            members: self.config.members.clone(),
-            slots: SLOTS,
-            cut: mark.cut,
-            position: mark.position,
-            ceiling: mark.ceiling,
-            executed: vec![executed],
-            more: None,
-        };
+        let prefix = (mark.position, mark.cut, mark.ceiling);
+        let state = BaseState::of(&self.config, prefix, vec![executed], None);
         debug_assert_eq!(state.check(&self.config), Ok(()));
         Some(Base { position: mark.position, cut: mark.cut, bytes: state.to_bytes() })
     }
