@@ -9,8 +9,13 @@
 //! | output | what the driver owes |
 //! | --- | --- |
 //! | [`Output::Append`] | writes the records to the journal in this order, flushes them in batches as it likes, and reports [`Core::handle_durable`] once a flush has ended. A failed flush is a crash |
+//! | [`Output::Keep`] | writes it to the journal in its place; it is durable when the record behind it is |
 //! | [`Output::Execute`] | executes at once and in this order. The command is already durable: its outcome may be shown |
-//! | [`Output::Cut`] | may seal the block of the commands at or below the cut. Nothing will ever be attached at or below it, in this life or after a restart |
+//! | [`Output::Cut`] | may seal the block of the commands at or below the cut. Nothing more will ever be decided at or below it, in this life or after a restart |
+//! | [`Output::Send`] | gives the message to the peer's driver, or loses it |
+//! | [`Output::ReadReady`] | reads the local state before it takes the next output |
+//! | [`Output::ReadContended`] | submits the read as a command on all slots |
+//! | [`Output::WantSnapshot`] | installs a peer's stored state, durably, then reports [`Core::handle_snapshot`] |
 //!
 //! After a restart the driver makes a new core with the newest base (if the journal was trimmed) and the
 //! cut at which its stored state stands, gives it its own journal with [`Core::restore_record`], and calls

@@ -68,8 +68,8 @@ pub enum Output {
         /// The position that had to be durable first; it was reported before this was put out.
         durable: u64,
     },
-    /// Every command at or below `timestamp` has been put out as [`Output::Execute`], and nothing will be
-    /// attached at or below it. In a group of one, every command above it comes later; larger groups mix.
+    /// Every command at or below `timestamp` has been put out as [`Output::Execute`], and nothing more
+    /// will be decided at or below it. In a group of one, every command above it comes later; larger groups mix.
     Cut {
         /// The end of a tick that holds commands.
         timestamp: Timestamp,
