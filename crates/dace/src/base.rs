@@ -221,6 +221,7 @@ pub(crate) struct Mark {
 }
 
 /// The marks of the journal that is left, rising.
+#[derive(Clone)]
 pub(crate) struct Marks {
     marks: VecDeque<Mark>,
     /// The position of the base that was restored: a mark there has nothing to trim.

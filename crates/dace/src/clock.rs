@@ -22,6 +22,7 @@ const WALL_NS_MAX: u64 = u64::MAX / 2;
 pub(crate) const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 4 * 3);
 
 /// See the file's documentation.
+#[derive(Clone)]
 pub(crate) struct Clock {
     /// Alone in its group a replica never lets its clock go back, over restarts too. In a larger group the
     /// clock may be set back: there the floors and the promise keep what was said.
@@ -39,7 +40,7 @@ pub(crate) struct Clock {
 }
 
 /// Ceilings by how far they have come.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ceiling {
     /// The newest one handed to the journal.
     appended: Timestamp,

@@ -96,6 +96,7 @@ pub(crate) enum Stage {
 }
 
 /// A known command.
+#[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) payload: Option<Payload>,
     /// The coordinator's timestamp; zero while it is not known.
@@ -177,6 +178,7 @@ pub(crate) fn bit(member: Member) -> u64 {
 }
 
 /// The known commands, by id.
+#[derive(Clone)]
 pub(crate) struct Commands {
     known: BTreeMap<CommandId, Known>,
     n: usize,

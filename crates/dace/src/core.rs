@@ -22,6 +22,7 @@ use crate::status::{Counters, Phase};
 use crate::timer::{Timers, Timing};
 
 /// The consensus core of one replica of one group.
+#[derive(Clone)]
 pub struct Core {
     pub(crate) config: Config,
     /// This replica's place among the members.

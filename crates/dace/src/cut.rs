@@ -10,6 +10,7 @@ use crate::mutant::Mutant;
 use crate::output::Output;
 
 /// The cuts taken, and those that executed commands ask for.
+#[derive(Clone)]
 pub(crate) struct Cuts {
     /// The last one put out, or the one at which the restored state stands.
     last: Timestamp,

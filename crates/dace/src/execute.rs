@@ -11,6 +11,7 @@ use crate::mutant::Mutant;
 use crate::output::Output;
 
 /// The last place executed per slot: what a snapshot and a quorum read compare with.
+#[derive(Clone)]
 pub(crate) struct Frontier {
     slots: Vec<Place>,
     /// The last `*` command.

@@ -5,6 +5,7 @@ use types::{Slot, SlotSet, Timestamp};
 
 /// One timestamp per slot, with one value that stands for all of them: a `*` command raises that one
 /// instead of 4096.
+#[derive(Clone)]
 pub(crate) struct Floors {
     slots: Vec<Timestamp>,
     /// Holds in every slot (`floor_all`).

@@ -12,6 +12,7 @@ use types::{CommandId, Slot, SlotSet, Timestamp};
 pub(crate) type Place = (Timestamp, CommandId);
 
 /// See the file's documentation.
+#[derive(Clone)]
 pub(crate) struct SlotIndex {
     /// By slot, rising; those of every slot are not listed here.
     slots: Vec<Vec<Place>>,

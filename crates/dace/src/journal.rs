@@ -33,6 +33,7 @@ pub(crate) struct Opened {
 }
 
 /// See the file's documentation.
+#[derive(Clone)]
 pub(crate) struct Journal {
     pub(crate) stream: Stream,
     /// The last position read.

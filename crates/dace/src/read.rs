@@ -29,6 +29,7 @@ use crate::timer::Timer;
 const ROUNDS_MAX: u32 = 4;
 
 /// A read under way.
+#[derive(Clone)]
 struct Read {
     /// The number that the driver knows it by.
     read: u64,
@@ -41,13 +42,14 @@ struct Read {
     replies: BTreeMap<Member, Reply>,
 }
 
+#[derive(Clone)]
 struct Reply {
     pending: BTreeSet<CommandId>,
     watermark: Watermark,
 }
 
 /// The reads under way. At most [`READS_MAX`].
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Reads {
     last: u64,
     /// By the number of the round, which answers name.

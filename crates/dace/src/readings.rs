@@ -14,6 +14,7 @@ struct Reading {
 }
 
 /// The newest reading of each member.
+#[derive(Clone)]
 pub(crate) struct Readings {
     of: Vec<Option<Reading>>,
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use types::{CommandId, Incarnation, ReplicaId};
 
 /// See the file's documentation.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Settled {
     /// The highest counter of the settled prefix, by incarnation.
     prefix: BTreeMap<(ReplicaId, Incarnation), u64>,

@@ -44,7 +44,7 @@ pub(crate) enum Timer {
 }
 
 /// Timers by time. One that has become pointless is passed over when it fires.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Timers {
     queue: BTreeSet<(u64, Timer)>,
 }
