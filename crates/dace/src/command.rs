@@ -124,8 +124,14 @@ pub(crate) struct Known {
     pub(crate) impatient: bool,
     /// The length of its body while it counts as an own command that is not executed.
     pub(crate) flying: Option<usize>,
-    /// How often it was recovered from here.
+    /// Ballots above the first coordinator's that were begun or joined here.
     pub(crate) attempts: u32,
+    /// How often it was asked for by its id.
+    pub(crate) fetches: u32,
+    /// The highest ballot that anybody speaks of.
+    pub(crate) heard: u64,
+    /// Until when (ns of the monotonic clock) whoever began the ballot joined last is given time.
+    pub(crate) yields_until: u64,
 }
 
 impl Known {
@@ -147,6 +153,9 @@ impl Known {
             impatient: false,
             flying: None,
             attempts: 0,
+            fetches: 0,
+            heard: 0,
+            yields_until: 0,
         }
     }
 

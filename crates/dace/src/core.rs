@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use types::journal::RecordKind;
+use types::limits::AHEAD_NS_MAX;
 use types::{CommandId, Incarnation, Now, ReplicaId, Timestamp};
 
 use crate::base::{BaseState, Marks};
@@ -52,6 +53,8 @@ pub struct Core {
     pub(crate) suspects: u64,
     /// How far the promise stays behind the clock, in ns.
     pub(crate) promise_lag_ns: u64,
+    /// How far ahead of the clock a proposal begins in slots that this replica has to itself, in ns.
+    pub(crate) ahead_ns: u64,
     /// Proposals too far ahead of the clock, by their `t0`.
     pub(crate) held: BTreeSet<Place>,
     /// The current incarnation, or the last one restored; 0 before the first.
@@ -146,6 +149,7 @@ impl Core {
             preference: (0..n).filter(|member| *member != me).collect(),
             suspects: 0,
             promise_lag_ns: 0,
+            ahead_ns: 0,
             held: BTreeSet::new(),
             incarnation: Incarnation(0),
             opened: Opened::default(),
@@ -307,6 +311,13 @@ impl Core {
         self.promise_lag_ns = ns;
     }
 
+    /// How far ahead of the clock a proposal begins while this replica is the only one that is busy in its slots, in
+    /// ns: the one-way delay to the farthest member of its fast quorum. At most [`AHEAD_NS_MAX`] is taken. A matter
+    /// of latency only.
+    pub fn set_ahead(&mut self, ns: u64) {
+        self.ahead_ns = ns.min(AHEAD_NS_MAX);
+    }
+
     /// Takes a rule out.
     #[cfg(feature = "mutants")]
     pub fn set_mutant(&mut self, mutant: crate::Mutant) {
@@ -342,6 +353,7 @@ impl Core {
     /// Puts out all that became possible. A cut goes before the commands above it.
     pub(crate) fn advance(&mut self) {
         while self.cut_next() || self.execute_next() {}
+        debug_assert!(self.has_woken_all(), "what may be executed was woken");
         self.finish_reads();
     }
 

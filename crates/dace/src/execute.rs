@@ -76,16 +76,16 @@ impl Core {
         }
     }
 
-    /// What a majority of promises covers may have become executable.
-    pub(crate) fn wake_promised(&mut self) {
-        if self.committed.count() == 0 {
-            return;
-        }
-        let mut promises: Vec<Timestamp> = self.journals.iter().map(|journal| journal.promise).collect();
-        promises.sort_unstable_by(|a, b| b.cmp(a));
-        // Floors may cover what the promise of a majority does not: one promise more can be the last missing.
-        let highest = promises[0];
-        self.wake.extend(self.committed.iter().take_while(|(timestamp, _)| *timestamp <= highest));
+    /// What lies above `before` and at or below `promise` may have become executable: a member's promise has
+    /// gone from the one to the other.
+    pub(crate) fn wake_promised(&mut self, before: Timestamp, promise: Timestamp) {
+        self.wake.extend(self.committed.between(before, promise));
+    }
+
+    /// What lies at or above `timestamp` may have become executable, in any slot.
+    pub(crate) fn wake_from(&mut self, timestamp: Timestamp) {
+        let before = Timestamp(timestamp.0.saturating_sub(1));
+        self.wake.extend(self.committed.between(before, Timestamp(u64::MAX)));
     }
 
     /// Puts out the next command that may be executed. False when there is none.
@@ -97,6 +97,11 @@ impl Core {
             }
         }
         false
+    }
+
+    /// Whether nothing that may be executed was left asleep. For tests: it looks at everything, while there is little.
+    pub(crate) fn has_woken_all(&self) -> bool {
+        self.committed.count() > 64 || !self.committed.iter().any(|place| self.is_executable(place))
     }
 
     /// Stability, and order within each slot.

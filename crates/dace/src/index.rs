@@ -4,6 +4,7 @@
 //! command whose slots are not known, and a `*` command, stands in every slot.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use types::limits::SLOTS;
 use types::{CommandId, Slot, SlotSet, Timestamp};
@@ -86,6 +87,11 @@ impl SlotIndex {
         }
     }
 
+    /// Those that name `slot`, rising; without those that stand in every slot.
+    pub(crate) fn listed_in(&self, slot: Slot) -> &[Place] {
+        &self.slots[usize::from(slot.0)]
+    }
+
     /// The smallest in any of `slots`.
     pub(crate) fn first_of(&self, slots: &SlotSet) -> Option<Place> {
         match slots {
@@ -97,6 +103,12 @@ impl SlotIndex {
     /// All of them, rising.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Place> + '_ {
         self.order.iter().copied()
+    }
+
+    /// Those above `after` and at or below `last`, rising.
+    pub(crate) fn between(&self, after: Timestamp, last: Timestamp) -> impl Iterator<Item = Place> + '_ {
+        let last = (last, CommandId::MAX).max((after, CommandId::MAX));
+        self.order.range((Bound::Excluded((after, CommandId::MAX)), Bound::Included(last))).copied()
     }
 
     /// Those that stand in one of `slots`, in no particular order, doubles included.

@@ -98,8 +98,8 @@ impl Core {
     /// Asks the members in turn, those first that have attached the command.
     pub(crate) fn fetch(&mut self, id: CommandId) {
         let Some(known) = self.commands.at_mut(id).filter(|known| known.payload.is_none()) else { return };
-        known.attempts += 1;
-        let attempt = known.attempts as usize;
+        known.fetches = known.fetches.wrapping_add(1);
+        let attempt = known.fetches as usize;
         let attached = |member: &usize| known.attaches[*member].is_some();
         let mut order: Vec<usize> = self.preference.iter().copied().filter(attached).collect();
         order.extend(self.preference.iter().copied().filter(|member| !attached(member)));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use types::journal::RecordKind;
 use types::limits::{COMMAND_LEN_MAX, IN_FLIGHT_LEN_MAX, IN_FLIGHT_MAX, KNOWN_MAX, SLOTS};
-use types::{CommandId, Now, SlotSet, Timestamp};
+use types::{CommandId, Now, Slot, SlotSet, Timestamp};
 
 use crate::command::{By, Lead, Payload, bit};
 use crate::config::Member;
@@ -105,7 +105,7 @@ impl Core {
 
     /// Attaches and appends the `Propose`: this is the coordinator's own ack.
     fn propose(&mut self, id: CommandId, quorum: u64) {
-        let timestamp = self.attach(id, By::Ack, self.clock.next());
+        let timestamp = self.attach(id, By::Ack, self.earliest(id));
         // A mark before this attach does not count it.
         self.counter = id.counter;
         assert!(timestamp > self.cuts.last() || !self.is_alone(), "nothing is attached at or below a cut");
@@ -129,6 +129,24 @@ impl Core {
         } else {
             self.arm(self.timing.give_up_ns, Timer::GiveUp(id));
         }
+    }
+
+    /// Where a proposal begins, if the floors allow it: at what the clock shows. A replica that has its slots to
+    /// itself, as far as it knows, and is busy there begins where the members of its quorum will be when the proposal comes, since they
+    /// attach it above their promises: from there its own attaches do not hold up the commands before them.
+    fn earliest(&self, id: CommandId) -> Timestamp {
+        let next = self.clock.next();
+        let Some(SlotSet::Some(slots)) = self.commands.at(id).and_then(|known| known.slots()) else { return next };
+        let own = |slot: &Slot| {
+            let standing = self.blocks().listed_in(*slot).iter();
+            let last = self.frontier.at(*slot);
+            standing.chain([&last]).all(|(_, other)| other.replica == self.config.replica)
+        };
+        let busy = slots.iter().any(|slot| self.blocks().first_in(*slot).is_some());
+        if self.ahead_ns == 0 || !busy || !slots.iter().all(own) {
+            return next;
+        }
+        next.max(self.clock.reading().plus_ns(self.ahead_ns))
     }
 
     /// Appends a `Clock` record if the ceiling is soon too low for an attach at `timestamp`. It rides on the
@@ -163,7 +181,6 @@ fn begins_with(body: &[u8], slots: &SlotSet) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use types::Slot;
     use types::journal::encode_proposal;
 
     use super::*;

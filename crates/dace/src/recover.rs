@@ -22,31 +22,50 @@ enum Choice {
     Value(Timestamp, u8),
 }
 
+/// Waiting times double up to this many times.
+const BACK_OFF_MAX: u32 = 5;
+
 impl Core {
     /// How long a replica waits before it recovers a command: staggered, so that one does and the others see
-    /// it; longer after every attempt.
+    /// it; twice as long after every ballot that was begun or joined, up to a bound. A recovery that is cut
+    /// off needs no haste: its records are in a journal, and go on when that is read again.
     pub(crate) fn recovery_delay(&self, id: CommandId, suspected: bool) -> u64 {
         let n = self.config.n();
         let coordinator = self.config.member(id.replica).unwrap_or(0);
         let rank = ((self.me + n - coordinator) % n) as u64;
-        let attempts = self.commands.at(id).map_or(0, |known| u64::from(known.attempts.min(6)));
+        let attempts = self.commands.at(id).map_or(0, |known| known.attempts.min(BACK_OFF_MAX));
         let unit = self.timing.recover_ns;
         let first = if suspected { unit / 8 } else { unit };
-        first + unit / 2 * rank + unit * attempts * (rank + 1) / 2
+        first + unit / 2 * rank + unit / 2 * ((1 << attempts) - 1)
+    }
+
+    /// Another replica's higher ballot was joined: it is given time to end what it began.
+    fn yield_to(&mut self, id: CommandId) {
+        let Some(known) = self.commands.at_mut(id) else { return };
+        known.attempts = known.attempts.saturating_add(1);
+        let until = self.clock.mono_ns().saturating_add(self.recovery_delay(id, false));
+        let known = self.commands.at_mut(id).expect("it was just found");
+        known.yields_until = until;
     }
 
     /// A member came under suspicion: what hangs on it goes another way.
     pub(crate) fn hasten(&mut self, member: Member) {
         let replica = self.config.members[member];
-        let ids: Vec<CommandId> = self
+        let n = self.config.n() as u64;
+        let leads = |id: CommandId, known: &Known| match known.joined {
+            0 => id.replica == replica,
+            ballot => (ballot - 1) % n == member as u64,
+        };
+        let ids: Vec<(CommandId, bool)> = self
             .commands
             .iter()
             .filter(|(_, known)| known.stage == Stage::Undecided && known.decision.is_none())
-            .filter(|(id, known)| id.replica == replica || known.quorum & bit(member) != 0)
-            .map(|(id, _)| id)
+            .filter(|(id, known)| leads(*id, known) || known.quorum & bit(member) != 0)
+            .map(|(id, known)| (id, leads(id, known)))
             .collect();
-        for id in ids {
-            if id.replica == replica {
+        for (id, leads) in ids {
+            if leads {
+                self.commands.at_mut(id).expect("it was just listed").yields_until = 0;
                 self.arm(self.recovery_delay(id, true), Timer::Recover(id));
             } else if id.replica == self.config.replica {
                 self.give_up(id);
@@ -61,8 +80,13 @@ impl Core {
         if known.stage != Stage::Undecided || known.decision.is_some() {
             return;
         }
+        if self.clock.mono_ns() < known.yields_until {
+            let until = known.yields_until;
+            self.timers.arm(until, Timer::Recover(id));
+            return;
+        }
         let ready = known.payload.is_some() && known.endorsed && (known.attached.is_some() || !only_attached);
-        known.attempts += 1;
+        known.attempts = known.attempts.saturating_add(1);
         self.arm(self.recovery_delay(id, false), Timer::Recover(id));
         if !ready || self.phase != Phase::Running {
             return;
@@ -83,7 +107,7 @@ impl Core {
 
     fn prepare(&mut self, id: CommandId) {
         let known = self.commands.at(id).expect("recover() found it");
-        let ballot = self.next_ballot(known.joined);
+        let ballot = self.next_ballot(known.joined.max(known.heard));
         assert!(ballot > known.joined && ballot > self.config.n() as u64, "a recovery has a ballot of its own");
         let payload = known.payload.clone().expect("recover() checked it");
         let (t0, quorum) = (known.t0, known.quorum);
@@ -118,6 +142,7 @@ impl Core {
             self.counters.duels += 1;
             known.lead = Lead::None;
         }
+        self.yield_to(id);
         self.report(id, ballot);
     }
 
@@ -154,6 +179,7 @@ impl Core {
             self.count_attach(member, id);
         }
         let Some(known) = self.commands.at_mut(id) else { return };
+        known.heard = known.heard.max(ballot);
         let Lead::Preparing { ballot: current, reports, .. } = &mut known.lead else { return };
         if *current != ballot || reports.iter().any(|(other, _)| *other == member) {
             return;
@@ -272,6 +298,7 @@ impl Core {
             self.counters.duels += 1;
             known.lead = Lead::None;
         }
+        self.yield_to(id);
         self.accept(id, header.ballot, header.timestamp);
     }
 
@@ -296,6 +323,7 @@ impl Core {
         let (id, me) = (header.id, self.me);
         let size = self.config.accept_size() - usize::from(self.mutates(Mutant::SmallAcceptQuorum));
         let Some(known) = self.commands.at_mut(id) else { return };
+        known.heard = known.heard.max(header.ballot);
         let Lead::Accepting { ballot, timestamp, accepted } = &mut known.lead else { return };
         if *ballot != header.ballot {
             return;

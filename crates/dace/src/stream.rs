@@ -221,9 +221,10 @@ impl Core {
         self.clock.advance(now);
         self.readings.handle(member, beat.reading, self.clock.mono_ns());
         self.journals[member].stored = beat.stored.max(self.journals[member].stored);
-        if beat.promise > self.journals[member].promise {
+        let before = self.journals[member].promise;
+        if beat.promise > before {
             self.journals[member].promise = beat.promise;
-            self.wake_promised();
+            self.wake_promised(before, beat.promise);
         }
         self.act_up_to(member, beat.durable.min(read));
         self.step_clock(now);
@@ -242,7 +243,6 @@ impl Core {
             }
             let wanted = self.clock.reading().minus_ns(self.promise_lag_ns).min(self.clock.ceiling_durable());
             self.raise_promise(wanted);
-            self.wake_promised();
         }
         self.advance();
         Beat {
@@ -281,7 +281,9 @@ impl Core {
         if timestamp > self.clock.promised() {
             self.clock.promise(timestamp);
         }
-        self.journals[self.me].promise = self.clock.promised();
+        let (before, promise) = (self.journals[self.me].promise, self.clock.promised());
+        self.journals[self.me].promise = promise;
+        self.wake_promised(before, promise);
     }
 
     /// The member whose stream is open.
@@ -385,8 +387,11 @@ impl Core {
         let slots = payload.slots.clone();
         let known = self.commands.entry(id);
         known.payload = Some(payload);
+        // From where on it held up every slot; `None` when this is the first that is heard of it.
+        let mut held_from: Option<Timestamp> = None;
         for (member, attach) in known.attaches.iter().enumerate() {
             let Some(attach) = attach else { continue };
+            held_from = Some(held_from.map_or(attach.timestamp, |from| from.min(attach.timestamp)));
             let journal = &mut self.journals[member];
             journal.blocks.learn((attach.timestamp, id), &slots);
             if attach.durable {
@@ -395,9 +400,12 @@ impl Core {
         }
         if let (Stage::Committed, Some(decision)) = (known.stage, known.decision) {
             self.committed.learn((decision.timestamp, id), &slots);
-            self.wake.insert((decision.timestamp, id));
+            held_from = Some(held_from.map_or(decision.timestamp, |from| from.min(decision.timestamp)));
         }
-        self.wake_all();
+        if let Some(timestamp) = held_from {
+            self.wake_slots(&slots);
+            self.wake_from(timestamp);
+        }
     }
 
     /// The writer has restarted: what was read of its journal above its durable position is lost, or comes again.

@@ -22,6 +22,20 @@ fn an_answer_takes_one_round_trip_and_three_flushes() {
 }
 
 #[test]
+fn a_home_answers_in_one_round_trip_at_any_rate() {
+    for (regions, gap_ns) in [(Regions::gcp(3), 2_000_000), (Regions::gcp(3), 10_000_000), (Regions::aws(5), 2_000_000)]
+    {
+        let scenario = Scenario::new(regions, 1, Load::Home { gap_ns }, 1500);
+        let ratios = scenario.run().ratios(|region| scenario.limit_ns(region));
+        let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+        assert!(mean < 1.025, "{mean} of the limit at a command every {gap_ns} ns");
+        let at_the_clock = Scenario { is_ahead: false, ..scenario.clone() };
+        let slower = at_the_clock.run().ratios(|region| scenario.limit_ns(region));
+        assert!(slower.iter().sum::<f64>() > ratios.iter().sum::<f64>(), "it is the way ahead that makes it so");
+    }
+}
+
+#[test]
 fn the_same_scenario_measures_the_same() {
     let load = Load::OneSlot { gap_ns: 10_000_000 };
     let scenario = Scenario::new(Regions::aws(5), 2, load, 200);

@@ -92,6 +92,9 @@ pub const RESERVE_LEN: u64 = 256 * 1024 * 1024;
 
 /// Timestamps further ahead of the own clock than this (ns) are held (`consensus.md`, section 3): 500 ms.
 pub const CLOCK_AHEAD_NS_MAX: u64 = 500_000_000;
+/// A proposal begins at most this far ahead of its coordinator's clock (ns): 250 ms, the longest way between two regions,
+/// and with room for clocks that differ below [`CLOCK_AHEAD_NS_MAX`].
+pub const AHEAD_NS_MAX: u64 = 250_000_000;
 /// A clock reading of another replica counts for this long (ns) after it came: 5 s.
 pub const READING_FRESH_NS: u64 = 5_000_000_000;
 /// Commands that a replica of a larger group keeps until their votes may be forgotten, its own and those of

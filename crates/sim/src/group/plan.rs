@@ -91,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) fetch: u64,
     pub(crate) read: u64,
     pub(crate) promise_lag: u64,
+    /// How far ahead of the clock a busy coordinator proposes.
+    pub(crate) ahead: u64,
     pub(crate) clients: usize,
     pub(crate) operations: u64,
     /// Between an answer and the next ask.
@@ -142,6 +144,7 @@ impl Plan {
             fetch: trip * (1 + random.below(2)),
             read: trip * (1 + random.below(2)),
             promise_lag,
+            ahead: *random.pick(&[0, 0, base, 4 * base]),
             clients: 2 + random.index(8),
             operations: 60 + random.below(200),
             think: *random.pick(&[0, 2, 10, 50]) * MS,

@@ -39,6 +39,7 @@ impl World {
         };
         core.set_timing(self.timing());
         core.set_promise_lag(self.plan.promise_lag);
+        core.set_ahead(self.plan.ahead);
         if let Some(mutant) = self.options.mutant {
             core.set_mutant(mutant);
         }

@@ -41,6 +41,9 @@ impl Machine {
         let nearest: Vec<ReplicaId> = regions.nearest(at).into_iter().map(replica).collect();
         core.prefer(&nearest);
         core.set_promise_lag(scenario.promise_lag_ns.unwrap_or_else(|| promise_lag_ns(scenario, at)));
+        if scenario.is_ahead {
+            core.set_ahead(regions.nearest_ns(at, scenario.fast_size() - 1) / 2 + FLUSH_NS);
+        }
         let error_ns = scenario.clock_error_ns;
         let wall_ns = if at.is_multiple_of(2) { WALL_NS + error_ns } else { WALL_NS - error_ns };
         Self {

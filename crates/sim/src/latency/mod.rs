@@ -65,6 +65,8 @@ pub struct Scenario {
     pub seed: u64,
     /// How far promises stay behind the clock, if not as far as the number of faults asks.
     pub promise_lag_ns: Option<u64>,
+    /// Whether a coordinator that is alone in a slot proposes ahead of its clock, by the way to its quorum.
+    pub is_ahead: bool,
 }
 
 impl Scenario {
@@ -72,7 +74,7 @@ impl Scenario {
     #[must_use]
     pub fn new(regions: Regions, faults: usize, load: Load, commands: usize) -> Self {
         let (gaps, seed) = (Gaps::Exponential, 0);
-        Self { regions, faults, load, commands, clock_error_ns: 0, gaps, seed, promise_lag_ns: None }
+        Self { regions, faults, load, commands, clock_error_ns: 0, gaps, seed, promise_lag_ns: None, is_ahead: true }
     }
 
     /// `F`, the size of a fast quorum.
