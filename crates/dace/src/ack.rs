@@ -6,6 +6,7 @@ use types::{CommandId, Timestamp};
 
 use crate::command::{By, Stage};
 use crate::core::Core;
+use crate::grant::Withheld;
 use crate::mutant::Mutant;
 use crate::output::{Kept, Output, Record};
 use crate::status::Phase;
@@ -33,6 +34,9 @@ impl Core {
             }
             let at = self.clock.mono_at(t0.minus_ns(CLOCK_AHEAD_NS_MAX));
             self.timers.arm(at, Timer::Held);
+            return;
+        }
+        if self.withholds(id, Withheld::Ack) {
             return;
         }
         self.ack(id, t0);
@@ -82,6 +86,8 @@ impl Core {
         if known.first_mention == 0 {
             known.first_mention = position;
         }
+        self.pend(id);
+        let known = self.commands.at(id).expect("it was found above");
         if id.replica != self.config.replica {
             let (t0, quorum) = (known.t0, known.quorum);
             let mut header = Record::bare(RecordKind::Propose, self.config.epoch, 0, id, t0).header;

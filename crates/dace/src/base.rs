@@ -112,6 +112,26 @@ pub(crate) struct GroupBase {
     /// The timestamp of its `Open`.
     #[n(4)]
     pub(crate) opened_at: Timestamp,
+    /// The grants that ran when the base was made; none if there were none.
+    #[n(5)]
+    pub(crate) grants: Option<Vec<GrantBase>>,
+}
+
+/// A grant that runs: after a restart, for a whole term again.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct GrantBase {
+    /// The holder.
+    #[n(0)]
+    pub(crate) to: ReplicaId,
+    /// The zone.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub(crate) zone: Vec<u8>,
+    /// Its length in ns.
+    #[n(2)]
+    pub(crate) len_ns: u64,
+    /// Hides the zone behind its hash.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub(crate) salt: [u8; 32],
 }
 
 impl BaseState {
@@ -323,6 +343,7 @@ impl Core {
             counter: mark.counter,
             opened: mark.opened.position,
             opened_at: mark.opened.at,
+            grants: self.running_grants(),
         };
         let prefix = (mark.position, cut, mark.ceiling);
         let state = BaseState::of(&self.config, prefix, self.settled.prefixes().collect(), Some(more));
@@ -332,6 +353,19 @@ impl Core {
         self.settled_cut = self.settled_cut.max(cut);
         self.base_opened = (mark.incarnation, mark.opened);
         Some(Base { position: state.position, cut, bytes: state.to_bytes() })
+    }
+
+    fn running_grants(&self) -> Option<Vec<GrantBase>> {
+        let running = self.grants.running(self.clock.mono_ns());
+        let grants: Vec<GrantBase> = running
+            .map(|(to, zone, len_ns, salt)| GrantBase {
+                to: self.config.members[to],
+                zone: zone.0.to_vec(),
+                len_ns,
+                salt,
+            })
+            .collect();
+        (!grants.is_empty()).then_some(grants)
     }
 
     fn lone_base(&mut self, cut: Timestamp) -> Option<Base> {

@@ -126,6 +126,8 @@ pub(crate) struct Known {
     pub(crate) flying: Option<usize>,
     /// Ballots above the first coordinator's that were begun or joined here.
     pub(crate) attempts: u32,
+    /// The slots in which readers beside the loop wait for it.
+    pub(crate) pended: Option<SlotSet>,
     /// How often it was asked for by its id.
     pub(crate) fetches: u32,
     /// The highest ballot that anybody speaks of.
@@ -153,6 +155,7 @@ impl Known {
             impatient: false,
             flying: None,
             attempts: 0,
+            pended: None,
             fetches: 0,
             heard: 0,
             yields_until: 0,

@@ -152,6 +152,8 @@ impl Core {
         known.stage = Stage::Committed;
         known.lead = Lead::None;
         self.held.remove(&(known.t0, id));
+        self.forget_withheld(id);
+        self.pend(id);
         let known = self.commands.at(id).expect("it was just entered");
         let slots = known.slots().cloned();
         for (member, attach) in known.attaches.iter().enumerate() {

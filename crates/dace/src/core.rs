@@ -1,6 +1,7 @@
 //! The run loop: handlers in, outputs out, and the state between them.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use types::journal::RecordKind;
 use types::limits::AHEAD_NS_MAX;
@@ -13,8 +14,10 @@ use crate::config::{Config, ConfigError, Member, Restore};
 use crate::cut::Cuts;
 use crate::execute::Frontier;
 use crate::floors::Floors;
+use crate::grant::Grants;
 use crate::index::{Place, SlotIndex};
 use crate::journal::{Journal, Opened, Stream};
+use crate::lease::{LeaseTiming, Leases, Zones, everywhere};
 use crate::output::{Output, Record};
 use crate::read::Reads;
 use crate::readings::{Readings, Verdict};
@@ -47,6 +50,12 @@ pub struct Core {
     pub(crate) timers: Timers,
     pub(crate) timing: Timing,
     pub(crate) reads: Reads,
+    pub(crate) leases: Leases,
+    pub(crate) grants: Grants,
+    pub(crate) lease_timing: LeaseTiming,
+    pub(crate) zones: Arc<dyn Zones>,
+    /// Whether pending writes and deadlines are put out, for readers beside the loop.
+    pub(crate) publishes: bool,
     /// The other members, those that fast quorums prefer first.
     pub(crate) preference: Vec<Member>,
     /// Members under suspicion, as a mask.
@@ -146,6 +155,11 @@ impl Core {
             timers: Timers::default(),
             timing: Timing::default(),
             reads: Reads::default(),
+            leases: Leases::default(),
+            grants: Grants::default(),
+            lease_timing: LeaseTiming::default(),
+            zones: everywhere(),
+            publishes: false,
             preference: (0..n).filter(|member| *member != me).collect(),
             suspects: 0,
             promise_lag_ns: 0,
@@ -212,11 +226,13 @@ impl Core {
             Incarnation(self.incarnation.0.checked_add(1).expect("a replica starts fewer than 2^32 times"));
         self.counter = 0;
         self.reads.begin(self.incarnation);
+        self.restart_grants();
         let position = self.next_position();
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: 0 };
         self.append(Record::bare(RecordKind::Open, self.config.epoch, position, id, self.clock.reading()));
         self.opened = Opened { position, at: self.clock.reading() };
         self.phase = Phase::Opening { position };
+        self.pend_restored();
         if self.is_alone() {
             self.decide_leftovers();
         } else {
@@ -352,9 +368,11 @@ impl Core {
 
     /// Puts out all that became possible. A cut goes before the commands above it.
     pub(crate) fn advance(&mut self) {
+        self.activate_leases();
         while self.cut_next() || self.execute_next() {}
         debug_assert!(self.has_woken_all(), "what may be executed was woken");
         self.finish_reads();
+        self.finish_leased_reads();
     }
 
     /// The position of the next record.

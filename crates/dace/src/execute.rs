@@ -146,12 +146,14 @@ impl Core {
         assert!(was, "a command is executed once: {id}");
         self.frontier.raise(&payload.slots, place);
         self.reads.handle_executed(&payload.slots);
+        let pended = self.commands.at_mut(id).and_then(|known| known.pended.take());
         self.mark_executed(id);
         self.commands.last = self.commands.last.max(Some(place));
         self.cuts.handle_executed(timestamp);
         self.wake_slots(&payload.slots);
         let durable = if position > 0 && self.is_alone() { position } else { self.durable };
         self.outputs.push_back(Output::Execute { timestamp, id, body: payload.body, durable });
+        self.settles(id, pended);
     }
 
     /// A command's effect is in the state here. Its votes stay until they may be forgotten; alone in its group
@@ -161,8 +163,9 @@ impl Core {
         let Some(known) = self.commands.at_mut(id) else { return };
         known.stage = Stage::Executed;
         let decided = known.decision.map(|decision| (decision.timestamp, id));
-        let flying = known.flying.take();
+        let (flying, pended) = (known.flying.take(), known.pended.take());
         self.commands.leaves_flight(flying);
+        self.settles(id, pended);
         self.commands.last = self.commands.last.max(decided);
         if alone {
             self.commands.remove(id);

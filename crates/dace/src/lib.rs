@@ -13,8 +13,9 @@
 //! | [`Output::Execute`] | executes at once and in this order. The command is already durable: its outcome may be shown |
 //! | [`Output::Cut`] | may seal the block of the commands at or below the cut. Nothing more will ever be decided at or below it, in this life or after a restart |
 //! | [`Output::Send`] | gives the message to the peer's driver, or loses it |
-//! | [`Output::ReadReady`] | reads the local state before it takes the next output |
-//! | [`Output::ReadContended`] | submits the read as a command on all slots |
+//! | [`Output::ReadReady`], [`Output::LeasedReady`] | reads the local state before it takes the next output |
+//! | [`Output::Pends`], [`Output::Lease`] | publishes it before it takes the next output: the record behind it must not leave first |
+//! | [`Output::ReadContended`], [`Output::LeasedContended`] | submits the read as a command on all slots |
 //! | [`Output::WantSnapshot`] | installs a peer's stored state, durably, then reports [`Core::handle_snapshot`] |
 //!
 //! After a restart the driver makes a new core with the newest base (if the journal was trimmed) and the
@@ -34,8 +35,10 @@ mod core;
 mod cut;
 mod execute;
 mod floors;
+mod grant;
 mod index;
 mod journal;
+mod lease;
 mod message;
 mod mutant;
 mod output;
@@ -53,6 +56,7 @@ mod timer;
 pub use self::base::{Base, BaseError, Predecessor};
 pub use self::config::{Config, ConfigError, Restore};
 pub use self::core::{Core, StartError};
+pub use self::lease::{LeaseError, LeaseTiming, Zone, Zones};
 pub use self::message::{Fetched, Message, Watermark};
 pub use self::mutant::Mutant;
 pub use self::output::{Kept, Output, Record};

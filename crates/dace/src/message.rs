@@ -165,7 +165,9 @@ impl Core {
     /// The state here holds the effect of `id`, whatever is known of it.
     pub(crate) fn forget_settled(&mut self, id: CommandId) {
         let Some(mut known) = self.commands.remove(id) else { return };
-        let flying = known.flying.take();
+        let (flying, pended) = (known.flying.take(), known.pended.take());
+        self.forget_withheld(id);
+        self.settles(id, pended);
         for (member, attach) in known.attaches.iter().enumerate() {
             if let Some(attach) = attach {
                 self.journals[member].blocks.remove((attach.timestamp, id), known.slots());

@@ -83,6 +83,28 @@ mutants! {
     RecoversOnlyAttached = "recovers_only_attached",
     /// Section 2: an unknown command is never fetched.
     NoFetch = "no_fetch",
+    /// Section 6: a lease of too few grants.
+    SmallLease = "small_lease",
+    /// Section 6: the grantor's rule does not bind acks.
+    NoGrantorAck = "no_grantor_ack",
+    /// Section 6: the grantor's rule does not bind `Accepted`.
+    NoGrantorAccept = "no_grantor_accept",
+    /// Section 6: a grant counts before its holder has attached what its grantor had.
+    NoActivation = "no_activation",
+    /// Section 6: a leased read does not wait for pending writes.
+    LeasedReadNoWait = "leased_read_no_wait",
+    /// Section 6: a grant counts from when it was read, not from when it was asked for.
+    LeaseFromReceipt = "lease_from_receipt",
+    /// Section 6: clocks are taken to run at the same rate.
+    DriftIgnored = "drift_ignored",
+    /// Section 6: a restart forgets the grants given.
+    GrantsForgotten = "grants_forgotten",
+    /// Section 6: a grant to an earlier incarnation counts.
+    GrantOfAnyIncarnation = "grant_of_any_incarnation",
+    /// Section 3: a fast quorum leaves out those to whom an own grant runs.
+    QuorumIgnoresGrants = "quorum_ignores_grants",
+    /// Section 6: grants to a holder on whose account something is held back.
+    RenewsWhileHeldUp = "renews_while_held_up",
     /// Section 6: a quorum read of too few replies.
     SmallReadQuorum = "small_read_quorum",
     /// Section 6: a quorum read waits for a fixed set of replies.

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use types::journal::{RecordHeader, RecordKind};
-use types::{CommandId, Epoch, ReplicaId, Timestamp};
+use types::{CommandId, Epoch, ReplicaId, SlotSet, Timestamp};
 
+use crate::lease::Zone;
 use crate::message::Message;
 
 /// A said record, as it goes to the journal and comes back from it.
@@ -91,6 +92,39 @@ pub enum Output {
     ReadContended {
         /// The read.
         read: u64,
+    },
+    /// The local state may be read for this leased read ([`crate::Core::handle_leased_read`]): now, before the next
+    /// output is taken.
+    LeasedReady {
+        /// The read.
+        read: u64,
+    },
+    /// A leased read of several slots found no quiet instant, or the lease has ended: order it as a `*` command.
+    LeasedContended {
+        /// The read.
+        read: u64,
+    },
+    /// For readers beside the loop ([`crate::Core::publish_pending`]): a write of these slots is pending from now on. To
+    /// be published before the next output is taken.
+    Pends {
+        /// The command.
+        id: CommandId,
+        /// Its slots.
+        slots: SlotSet,
+    },
+    /// For readers beside the loop: that write is in the state.
+    Settles {
+        /// The command.
+        id: CommandId,
+        /// The slots that [`Output::Pends`] named.
+        slots: SlotSet,
+    },
+    /// For readers beside the loop: the lease of a zone is held until then.
+    Lease {
+        /// The zone.
+        zone: Zone,
+        /// In ns of the monotonic clock; 0: not held.
+        until: u64,
     },
     /// The state here is too old to go on by journals: fetch a peer's stored state at this cut or above, and
     /// install it ([`crate::Core::handle_snapshot`]).

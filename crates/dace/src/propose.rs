@@ -83,24 +83,32 @@ impl Core {
         }
         let counter = self.counter + 1;
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter };
-        let quorum = self.fast_quorum();
         let Submission { slots, salt, body, body_hash } = submission;
         let slots = self.ordered(slots);
-        let known = self.commands.entry(id);
-        known.quorum = quorum;
-        known.payload = Some(Payload { slots, salt, body, body_hash });
+        self.commands.entry(id).payload = Some(Payload { slots, salt, body, body_hash });
+        let quorum = self.fast_quorum(id);
+        self.commands.entry(id).quorum = quorum;
         self.commands.enters_flight(id);
         self.propose(id, quorum);
         self.advance();
         Ok(id)
     }
 
-    /// The own replica and the preferred others, those under suspicion last, up to `F`.
-    fn fast_quorum(&self) -> u64 {
+    /// The own replica, the holders of the command's zones, and the preferred others, those under suspicion last, up
+    /// to `F`.
+    fn fast_quorum(&self, id: CommandId) -> u64 {
+        let holders = self.commands.at(id).map_or(0, |known| self.quorum_holders(known));
         let size = self.config.fast_size() - usize::from(self.mutates(Mutant::SmallFastQuorum));
         let (good, suspected): (Vec<Member>, Vec<Member>) =
             self.preference.iter().copied().partition(|member| self.suspects & bit(*member) == 0);
-        good.iter().chain(&suspected).take(size - 1).fold(bit(self.me), |mask, member| mask | bit(*member))
+        let mut quorum = bit(self.me) | holders;
+        for member in good.iter().chain(&suspected) {
+            if quorum.count_ones() as usize >= size {
+                break;
+            }
+            quorum |= bit(*member);
+        }
+        quorum
     }
 
     /// Attaches and appends the `Propose`: this is the coordinator's own ack.

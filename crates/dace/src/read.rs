@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// Whether the effect of a command is in the state here.
-    fn is_executed(&self, id: CommandId) -> bool {
+    pub(crate) fn is_executed(&self, id: CommandId) -> bool {
         self.is_settled(id) || self.commands.at(id).is_some_and(|known| known.stage == Stage::Executed)
     }
 

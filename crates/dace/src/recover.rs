@@ -7,6 +7,7 @@ use types::{CommandId, Timestamp};
 use crate::command::{By, Known, Lead, Said, Stage, bit};
 use crate::config::Member;
 use crate::core::Core;
+use crate::grant::Withheld;
 use crate::mutant::Mutant;
 use crate::output::Output;
 use crate::status::Phase;
@@ -314,6 +315,10 @@ impl Core {
         }
         let known = self.commands.at_mut(id).expect("only a known command is accepted");
         known.joined = ballot;
+        if self.withholds(id, Withheld::Accepted(ballot, timestamp)) {
+            return;
+        }
+        let known = self.commands.at_mut(id).expect("only a known command is accepted");
         known.accepted = Some((ballot, timestamp));
         self.say(RecordKind::Accepted, id, timestamp, |record| record.header.ballot = ballot);
     }

@@ -12,6 +12,7 @@ use crate::clock::TIMESTAMP_MAX;
 use crate::command::{By, Decision, Payload, Said, bit};
 use crate::core::Core;
 use crate::journal::Opened;
+use crate::lease::Zone;
 use crate::output::{Kept, Record};
 use crate::status::Phase;
 use crate::stream::said;
@@ -130,6 +131,11 @@ impl Core {
                 self.opened = Opened { position: more.opened, at: more.opened_at };
                 executed.iter().for_each(|id| self.settled.insert_through(*id));
                 more.above.iter().for_each(|id| self.settled.insert(*id));
+                for grant in more.grants.iter().flatten() {
+                    if let Some(to) = self.config.member(grant.to) {
+                        self.grants.restored(to, Zone(grant.zone.to_vec().into()), grant.len_ns, grant.salt);
+                    }
+                }
             }
         }
         let own = &mut self.journals[self.me];
@@ -164,6 +170,8 @@ impl Core {
             RecordKind::Propose => self.replay_propose(&record)?,
             RecordKind::Commit if self.is_alone() => self.replay_lone_commit(&header)?,
             kind if self.is_alone() || is_later(kind) => return Err(RestoreFault::Kind(kind)),
+            RecordKind::LeaseRequest => {}
+            RecordKind::LeaseGrant => self.replay_grant(&header, &record.body, record.salt),
             _ => self.replay_vote(&header),
         }
         self.appended = header.position;
@@ -357,7 +365,7 @@ impl Core {
 /// Kinds that this version never says.
 fn is_later(kind: RecordKind) -> bool {
     use RecordKind as K;
-    matches!(kind, K::LeaseRequest | K::LeaseGrant | K::Enter | K::Have)
+    matches!(kind, K::Enter | K::Have)
 }
 
 /// Whether a restored timestamp is above `floor` and within what a journal holds.

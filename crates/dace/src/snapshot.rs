@@ -92,6 +92,7 @@ impl Core {
         known.stage = Stage::Committed;
         let slots = known.slots().cloned();
         self.committed.insert((timestamp, id), slots.as_ref());
+        self.pend(id);
         if own {
             self.commands.enters_flight(id);
         }

@@ -50,6 +50,20 @@ pub struct Counters {
     pub contended_reads: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Lease grants given.
+    pub grants: u64,
+    /// Requests not granted, because something was held back on the holder's account.
+    pub grants_refused: u64,
+    /// Grants received for own requests.
+    pub activations: u64,
+    /// Grants received that waited for a command which their grantor had attached before.
+    pub activations_waited: u64,
+    /// Votes held back for a lease holder.
+    pub withheld: u64,
+    /// Leased reads answered.
+    pub leased_reads: u64,
+    /// Leased reads that waited for a pending write.
+    pub leased_reads_waited: u64,
 }
 
 /// A snapshot of where the core stands.

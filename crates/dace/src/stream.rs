@@ -316,7 +316,7 @@ impl Core {
         }
         self.journals[member].pending.push_back(record);
         if self.acts_early(&header) {
-            self.act(member, &header);
+            self.act(member, &Record { header, salt: [0; 32], body: bytes::Bytes::new() });
         }
     }
 
@@ -444,20 +444,25 @@ impl Core {
     pub(crate) fn act_up_to(&mut self, member: Member, position: u64) {
         while let Some(record) = self.journals[member].take_durable(position) {
             if !self.acts_early(&record.header) || record.header.kind == RecordKind::Propose {
-                self.act(member, &record.header);
+                self.act(member, &record);
             }
         }
     }
 
     /// Acts on one record.
-    fn act(&mut self, member: Member, header: &RecordHeader) {
+    fn act(&mut self, member: Member, record: &Record) {
+        let header = &record.header;
         let id = header.id;
         if header.kind == RecordKind::Open {
             self.journals[member].incarnation = id.incarnation;
             self.journals[member].opened = Opened { position: header.position, at: header.timestamp };
         }
-        if header.kind == RecordKind::Clock || header.kind == RecordKind::Open {
-            return;
+        // The ids of these are not those of commands.
+        match header.kind {
+            RecordKind::Clock | RecordKind::Open => return,
+            RecordKind::LeaseRequest => return self.handle_lease_request(member, record),
+            RecordKind::LeaseGrant => return self.handle_lease_grant(member, header),
+            _ => {}
         }
         if self.is_settled(id) {
             self.answer_settled(member, header);
@@ -505,6 +510,7 @@ impl Core {
         // An attach stands on a durable proposal.
         if member != self.me {
             self.endorse(id);
+            self.release(id);
         }
     }
 

@@ -41,6 +41,10 @@ pub(crate) enum Timer {
     Choose(CommandId),
     /// See [`Timing::read_ns`].
     Read(u64),
+    /// The leases wanted are asked for again.
+    Renew,
+    /// A grant given has ended.
+    GrantEnds,
 }
 
 /// Timers by time. One that has become pointless is passed over when it fires.
@@ -85,6 +89,8 @@ impl Core {
                 Timer::Fetch(id) => self.fetch(id),
                 Timer::Choose(id) => self.choose(id, true),
                 Timer::Read(read) => self.ask_again(read),
+                Timer::Renew => self.renew_leases(),
+                Timer::GrantEnds => self.grant_ends(),
             }
         }
     }

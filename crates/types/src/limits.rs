@@ -87,6 +87,12 @@ pub const BODIES_MAX: usize = 256;
 pub const BODY_CHUNKS_IN_FLIGHT_MAX: usize = 4;
 /// Chunks of all bodies on their way to the disk at once, beside the one that each body may always have.
 pub const CHUNKS_AHEAD_MAX: usize = 16;
+/// Bytes of a zone: a bucket, a separator and a prefix of a key.
+pub const ZONE_LEN_MAX: usize = 63 + 1 + 1024;
+/// Zones that a replica wants to hold leases of.
+pub const LEASES_MAX: usize = 1024;
+/// Grants of a replica that run, to all holders; requests beyond are not answered.
+pub const GRANTS_MAX: usize = 65_536;
 /// Free bytes below which writes are refused, so that deleting and trimming still can.
 pub const RESERVE_LEN: u64 = 256 * 1024 * 1024;
 

@@ -32,6 +32,12 @@ pub(crate) struct Node {
     pub(crate) cuts: Vec<Timestamp>,
     pub(crate) stored: Timestamp,
     pub(crate) reads: Vec<u64>,
+    /// Leased reads that are answered, and how much was executed then.
+    pub(crate) leased: Vec<(u64, usize)>,
+    /// How much faster than time its clocks run, in parts per million.
+    pub(crate) rate_ppm: i64,
+    /// What readers beside the loop wait for.
+    pub(crate) pending: BTreeMap<CommandId, SlotSet>,
     pub(crate) wants: Option<Timestamp>,
 }
 
@@ -63,6 +69,9 @@ impl Group {
                 cuts: Vec::new(),
                 stored: Timestamp::ZERO,
                 reads: Vec::new(),
+                leased: Vec::new(),
+                rate_ppm: 0,
+                pending: BTreeMap::new(),
                 wants: None,
             };
             group.nodes.insert(r, node);
@@ -137,7 +146,8 @@ impl Group {
     /// Everybody's clocks go on.
     pub(crate) fn advance(&mut self, ns: u64) {
         for node in self.nodes.values_mut() {
-            node.now.mono_ns += ns;
+            let gained = i128::from(ns) * i128::from(node.rate_ppm) / 1_000_000;
+            node.now.mono_ns += u64::try_from(i128::from(ns) + gained).expect("clocks go on");
             node.now.wall_ns += ns;
         }
     }
@@ -240,6 +250,8 @@ impl Group {
         node.executed.retain(|(timestamp, _)| *timestamp <= stored);
         node.cuts.retain(|cut| *cut <= stored);
         node.reads.clear();
+        node.leased.clear();
+        node.pending.clear();
     }
 
     /// A new core on what is left.
@@ -314,7 +326,10 @@ impl Group {
                 Output::Cut { timestamp } => node.cuts.push(*timestamp),
                 Output::Send { to, message } => self.messages.push_back((r, to.0, message.clone())),
                 Output::ReadReady { read } => node.reads.push(*read),
-                Output::ReadContended { .. } => {}
+                Output::LeasedReady { read } => node.leased.push((*read, node.executed.len())),
+                Output::Pends { id, slots } => drop(node.pending.insert(*id, slots.clone())),
+                Output::Settles { id, .. } => drop(node.pending.remove(id)),
+                Output::ReadContended { .. } | Output::LeasedContended { .. } | Output::Lease { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),
             }
             outputs.push((r, output));

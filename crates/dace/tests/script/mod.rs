@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use dace::{Message, Output, Record, Watermark};
+use dace::{Message, Output, Record, Watermark, Zone};
 use types::journal::{RecordKind, decode_proposal};
 use types::{CommandId, ReplicaId};
 
@@ -87,6 +87,28 @@ fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
             lines.extend(trace(&group.drain(replica(1))));
             lines
         }
+        "want" => {
+            // `want r3 zone=b/`: r3 asks for the lease of a zone, and goes on asking.
+            let now = group.node(replica(1)).now;
+            let wanted = group.core(replica(1)).want_lease(now, zone(value("zone").unwrap()), [9; 32]);
+            let mut lines = wanted.map_or_else(|error| vec![format!("error: {error}")], |()| vec![]);
+            lines.extend(trace(&group.drain(replica(1))));
+            lines
+        }
+        "unwant" => {
+            let now = group.node(replica(1)).now;
+            group.core(replica(1)).drop_lease(now, &zone(value("zone").unwrap()));
+            trace(&group.drain(replica(1)))
+        }
+        "leased" => {
+            // `leased r3 zone=b/ slots=5`: a read under the lease.
+            let now = group.node(replica(1)).now;
+            let (zone, slots) = (zone(value("zone").unwrap()), slots(value("slots").unwrap()));
+            let read = group.core(replica(1)).handle_leased_read(now, &zone, slots);
+            let mut lines = vec![read.map_or_else(|error| format!("error: {error}"), |read| format!("read {read}"))];
+            lines.extend(trace(&group.drain(replica(1))));
+            lines
+        }
         "prefer" => {
             let order: Vec<ReplicaId> = words[2].split(',').map(|r| ReplicaId(r[1..].parse().unwrap())).collect();
             group.core(replica(1)).prefer(&order);
@@ -156,6 +178,10 @@ fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
     }
 }
 
+fn zone(text: &str) -> Zone {
+    Zone(text.as_bytes().to_vec().into())
+}
+
 fn answer(result: Result<Outputs, String>) -> Vec<String> {
     result.map_or_else(|error| vec![format!("error: {error}")], |outputs| trace(&outputs))
 }
@@ -173,6 +199,13 @@ fn line(output: &Output) -> String {
         Output::Send { to, message } => format!("send r{to} {}", said_to(message)),
         Output::ReadReady { read } => format!("ready read {read}"),
         Output::ReadContended { read } => format!("contended read {read}"),
+        Output::LeasedReady { read } => format!("ready leased read {read}"),
+        Output::LeasedContended { read } => format!("contended leased read {read}"),
+        Output::Pends { id, .. } => format!("pends {id}"),
+        Output::Settles { id, .. } => format!("settles {id}"),
+        Output::Lease { zone, until } => {
+            format!("lease {} until +{}ms", String::from_utf8_lossy(&zone.0), until / 1_000_000)
+        }
         Output::WantSnapshot { cut } => format!("want a snapshot at {}", time(*cut)),
     }
 }
@@ -204,6 +237,16 @@ fn said(record: &Record) -> String {
         }
         RecordKind::Accept => format!("{position} accept {id} b={ballot} t={t}"),
         RecordKind::Accepted => format!("{position} accepted {id} b={ballot} t={t}"),
+        RecordKind::LeaseRequest => {
+            format!("{position} request {id} zone={}", String::from_utf8_lossy(&record.body))
+        }
+        RecordKind::LeaseGrant => {
+            format!(
+                "{position} grant {id} zone={} for {}ms",
+                String::from_utf8_lossy(&record.body),
+                header.aux / 1_000_000
+            )
+        }
         kind => panic!("not said yet: {kind:?}"),
     }
 }

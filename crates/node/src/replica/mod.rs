@@ -141,6 +141,11 @@ impl<S: StateRead + ?Sized> Replica<S> {
                 | Output::Send { .. }
                 | Output::ReadReady { .. }
                 | Output::ReadContended { .. }
+                | Output::LeasedReady { .. }
+                | Output::LeasedContended { .. }
+                | Output::Pends { .. }
+                | Output::Settles { .. }
+                | Output::Lease { .. }
                 | Output::WantSnapshot { .. } => {
                     unreachable!("a group of one has no peers, and its reads do not pass through the core")
                 }

@@ -327,8 +327,8 @@ impl<'a> World<'a> {
                         machine.core.base(trimmable);
                     }
                 }
-                Output::Send { .. } | Output::ReadReady { .. } | Output::ReadContended { .. } => {}
                 Output::WantSnapshot { cut } => unreachable!("nobody trims what a member lacks: {cut}"),
+                _ => {}
             }
         }
     }

@@ -1,0 +1,260 @@
+//! Random schedules with leases: a leased read shows every write that anybody could see before it began, whatever
+//! crashes, and however clocks drift within their bound.
+#![allow(clippy::unwrap_used)]
+
+mod group;
+
+use std::collections::BTreeMap;
+
+use dace::{LeaseTiming, Zone};
+use group::Group;
+use proptest::prelude::*;
+use types::{CommandId, ReplicaId, Slot, SlotSet};
+
+const MS: u64 = 1_000_000;
+/// Clocks run up to a tenth too fast or too slow.
+const RATE_ERROR_PPM: u64 = 100_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(u32, u16, bool),
+    Flush(u32),
+    Deliver(u32, u32),
+    Advance(u64),
+    Tick(u32),
+    Want(u32),
+    Drop(u32),
+    Read(u32, u16),
+    Crash(u32),
+    Restart(u32),
+    Suspect(u32, u32),
+    Prefer(u32, u32),
+}
+
+fn step(n: u32) -> impl Strategy<Value = Step> {
+    let r = move || 1..=n;
+    let spans =
+        prop_oneof![6 => Just(MS), 4 => Just(30 * MS), 2 => Just(90 * MS), 1 => Just(200 * MS), 1 => Just(900 * MS)];
+    // The last replica hears less and is read from more than the others.
+    prop_oneof![
+        6 => (r(), 0_u16..2, prop::bool::weighted(0.1)).prop_map(|(r, slot, star)| Step::Submit(r, slot, star)),
+        16 => r().prop_map(Step::Flush),
+        25 => (r(), r()).prop_map(|(from, to)| Step::Deliver(from, to)),
+        25 => (r(), 1..n).prop_map(|(from, to)| Step::Deliver(from, to)),
+        7 => spans.prop_map(Step::Advance),
+        7 => r().prop_map(Step::Tick),
+        4 => r().prop_map(Step::Want),
+        1 => r().prop_map(Step::Drop),
+        3 => (r(), 0_u16..2).prop_map(|(r, slot)| Step::Read(r, slot)),
+        12 => (0_u16..2).prop_map(move |slot| Step::Read(n, slot)),
+        1 => r().prop_map(Step::Crash),
+        2 => r().prop_map(Step::Restart),
+        1 => (r(), r()).prop_map(|(r, other)| Step::Suspect(r, other)),
+        2 => (r(), r()).prop_map(|(r, other)| Step::Prefer(r, other)),
+    ]
+}
+
+fn zone() -> Zone {
+    Zone(b"b/".to_vec().into())
+}
+
+/// A read under way: where, of which slot, and how many writes of the slot could be seen when it began.
+struct Read {
+    at: u32,
+    slot: u16,
+    read: u64,
+    visible: usize,
+}
+
+struct World {
+    group: Group,
+    n: u32,
+    slots: BTreeMap<CommandId, SlotSet>,
+    reads: Vec<Read>,
+    /// The most writes of a slot that any replica ever had executed.
+    visible: BTreeMap<u16, usize>,
+    answered: usize,
+}
+
+impl World {
+    fn new(n: u32, f: u32, rates: &[i64]) -> Self {
+        let mut group = Group::new(n, f);
+        for (r, rate) in (1..=n).zip(rates.iter().cycle()) {
+            group.node(r).rate_ppm = *rate;
+            set_up(&mut group, r);
+        }
+        group.start_all();
+        Self { group, n, slots: BTreeMap::new(), reads: Vec::new(), visible: BTreeMap::new(), answered: 0 }
+    }
+
+    fn count(&self, r: u32, slot: u16, len: usize) -> usize {
+        let executed = &self.group.nodes[&r].executed[..len];
+        executed.iter().filter(|(_, id)| self.slots[id].meets(&SlotSet::of(vec![Slot(slot)]))).count()
+    }
+
+    /// What is executed anywhere can be seen; and reads that are answered must show what could be seen before.
+    fn look(&mut self) {
+        let mut reads = std::mem::take(&mut self.reads);
+        reads.retain(|read| {
+            let leased = &self.group.nodes[&read.at].leased;
+            let Some((_, len)) = leased.iter().find(|(number, _)| *number == read.read) else { return true };
+            let shown = self.count(read.at, read.slot, *len);
+            assert!(
+                shown >= read.visible,
+                "a leased read at r{} of slot {} shows {shown} writes; {} could be seen before it began",
+                read.at,
+                read.slot,
+                read.visible
+            );
+            self.answered += 1;
+            false
+        });
+        self.reads = reads;
+        for r in 1..=self.n {
+            for slot in 0..2 {
+                let count = self.count(r, slot, self.group.nodes[&r].executed.len());
+                let most = self.visible.entry(slot).or_default();
+                *most = count.max(*most);
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let group = &mut self.group;
+        match *step {
+            Step::Submit(r, number, star) if group.is_up(r) => {
+                let slots = if star { SlotSet::All } else { SlotSet::of(vec![Slot(number)]) };
+                if let Ok(id) = group.submit(r, &slots, b"x").0 {
+                    self.slots.insert(id, slots);
+                }
+            }
+            Step::Flush(r) if group.is_up(r) => drop(group.flush(r, None)),
+            Step::Deliver(from, to) if from != to && group.is_up(from) && group.is_up(to) => {
+                let _ = group.deliver(from, to);
+            }
+            Step::Advance(ns) => group.advance(ns),
+            Step::Tick(r) if group.is_up(r) => drop(group.tick(r)),
+            Step::Want(r) if group.is_up(r) => {
+                let now = group.node(r).now;
+                group.core(r).want_lease(now, zone(), [1; 32]).unwrap();
+                group.drain(r);
+            }
+            Step::Drop(r) if group.is_up(r) => {
+                let now = group.node(r).now;
+                group.core(r).drop_lease(now, &zone());
+                group.drain(r);
+            }
+            Step::Read(r, slot) if group.is_up(r) => {
+                let now = group.node(r).now;
+                let visible = self.visible.get(&slot).copied().unwrap_or(0);
+                if let Ok(read) = group.core(r).handle_leased_read(now, &zone(), SlotSet::of(vec![Slot(slot)])) {
+                    self.reads.push(Read { at: r, slot, read, visible });
+                }
+                group.drain(r);
+            }
+            Step::Crash(r) if group.is_up(r) => {
+                group.crash(r);
+                self.reads.retain(|read| read.at != r);
+            }
+            Step::Restart(r) if !group.is_up(r) => self.restart(r),
+            Step::Suspect(r, other) if group.is_up(r) => {
+                let now = group.node(r).now;
+                group.core(r).suspect(now, ReplicaId(other), true);
+                group.drain(r);
+            }
+            Step::Prefer(r, other) if group.is_up(r) => group.core(r).prefer(&[ReplicaId(other)]),
+            _ => {}
+        }
+        self.look();
+    }
+
+    fn restart(&mut self, r: u32) {
+        self.group.restore(r).unwrap();
+        set_up(&mut self.group, r);
+        self.group.start(r);
+    }
+
+    /// Everyone is up and connected: all is executed, leases or not.
+    fn heal(&mut self) {
+        for r in 1..=self.n {
+            if !self.group.is_up(r) {
+                self.restart(r);
+            }
+            for other in 1..=self.n {
+                let now = self.group.node(r).now;
+                self.group.core(r).suspect(now, ReplicaId(other), false);
+            }
+        }
+        for _ in 0..60 {
+            self.group.exchange();
+            self.group.advance(300 * MS);
+            self.look();
+        }
+        self.group.exchange();
+        let reference = self.group.node(1).executed.len();
+        for r in 1..=self.n {
+            let status = self.group.core(r).status();
+            assert_eq!((status.committed, self.group.node(r).executed.len()), (0, reference), "r{r}: {status:?}");
+            assert_eq!(status.in_flight, 0, "r{r}: {status:?}");
+            assert_eq!(self.group.node(r).pending.len(), 0, "what pends settles");
+        }
+    }
+}
+
+fn set_up(group: &mut Group, r: u32) {
+    let core = group.core(r);
+    core.set_lease_timing(LeaseTiming { term_ns: 1000 * MS, rate_error_ppm: RATE_ERROR_PPM });
+    core.publish_pending();
+    #[cfg(feature = "mutants")]
+    if let Ok(name) = std::env::var("MUTANT") {
+        core.set_mutant(name.parse().unwrap());
+    }
+}
+
+/// How the last replica comes to hold the zone: by grants of as few others as it takes. The rest do not know of it.
+fn prelude(n: u32, f: u32) -> Vec<Step> {
+    let holder = n;
+    let mut steps = vec![Step::Want(holder), Step::Flush(holder)];
+    for grantor in 1..n - f {
+        steps.extend([Step::Deliver(holder, grantor), Step::Flush(grantor), Step::Deliver(grantor, holder)]);
+        // Who counts on its grantors to be asked.
+        steps.extend((n - f..n).map(|other| Step::Prefer(other, grantor)));
+    }
+    steps
+}
+
+fn run(n: u32, f: u32, turn: usize, guided: bool, steps: &[Step]) -> usize {
+    let error = i64::try_from(RATE_ERROR_PPM).unwrap();
+    let mut rates = [-error, error, 0];
+    rates.rotate_left(turn % 3);
+    let mut world = World::new(n, f, &rates);
+    if guided {
+        prelude(n, f).iter().for_each(|step| world.step(step));
+    }
+    steps.iter().for_each(|step| world.step(step));
+    world.heal();
+    world.answered
+}
+
+/// Schedules of a default run; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(200, |cases| cases.parse().unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn leased_reads_of_three_replicas_are_linearizable(
+        turn in 0_usize..3, guided in prop::bool::weighted(0.8), steps in prop::collection::vec(step(3), 0..160),
+    ) {
+        run(3, 1, turn, guided, &steps);
+    }
+
+    #[test]
+    fn leased_reads_of_five_replicas_are_linearizable(
+        turn in 0_usize..3, guided in prop::bool::weighted(0.8), steps in prop::collection::vec(step(5), 0..240),
+    ) {
+        run(5, 2, turn, guided, &steps);
+    }
+}
