@@ -202,6 +202,11 @@ impl Core {
                 self.arm(self.timing.give_up_ns, Timer::GiveUp(id));
             }
             let known = self.commands.at(id).expect("it was found above");
+            if known.payload.is_none() {
+                // Said about, and never attached: no copy was kept. Who has forgotten it says so.
+                self.arm(self.timing.fetch_ns, Timer::Fetch(id));
+            }
+            let known = self.commands.at(id).expect("it was found above");
             if known.endorsed {
                 self.arm(self.recovery_delay(id, false), Timer::Recover(id));
             } else {
