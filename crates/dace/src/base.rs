@@ -23,7 +23,7 @@ use crate::journal::Opened;
 /// The version byte that opens an encoded base.
 const VERSION: u8 = 1;
 /// No journal grows longer than this.
-const POSITION_MAX: u64 = u64::MAX / 2;
+pub(crate) const POSITION_MAX: u64 = u64::MAX / 2;
 /// Marks remembered. When there are more, every second one is forgotten: the next base then trims a little
 /// less than it could.
 const MARKS_MAX: usize = 4096;

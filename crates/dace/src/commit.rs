@@ -131,6 +131,9 @@ impl Core {
 
     /// A durable `Commit` of a member.
     pub(crate) fn handle_commit(&mut self, member: Member, header: &RecordHeader) {
+        if member != self.me && !self.may_be_decided(header.id, header.timestamp) {
+            return self.distrust(member);
+        }
         self.learn_decision(header.id, header.timestamp);
         // Who decides raises its floors with it.
         self.count_raise(member, header.id, header.timestamp);

@@ -26,6 +26,7 @@
 
 mod ack;
 mod base;
+mod check;
 mod clock;
 mod command;
 mod commit;

@@ -175,8 +175,12 @@ impl Core {
     pub(crate) fn handle_report(&mut self, member: Member, header: &RecordHeader) {
         let (id, ballot) = (header.id, header.ballot);
         let Some(said) = said(header) else { return };
-        if let Said::Attached(..) = said {
-            self.count_attach(member, id);
+        match said {
+            Said::Attached(..) => self.count_attach(member, id),
+            Said::Committed(timestamp) if member != self.me && !self.may_be_decided(id, timestamp) => {
+                return self.distrust(member);
+            }
+            _ => {}
         }
         let Some(known) = self.commands.at_mut(id) else { return };
         known.heard = known.heard.max(ballot);
@@ -294,6 +298,9 @@ impl Core {
         if header.ballot < known.joined || known.payload.is_none() {
             return;
         }
+        if known.accepted.is_some_and(|(ballot, value)| ballot == header.ballot && value != header.timestamp) {
+            return self.distrust(member);
+        }
         if header.ballot > known.joined && known.lead != Lead::None {
             self.counters.duels += 1;
             known.lead = Lead::None;
@@ -328,7 +335,9 @@ impl Core {
         if *ballot != header.ballot {
             return;
         }
-        assert_eq!(*timestamp, header.timestamp, "one value per ballot: {id}");
+        if *timestamp != header.timestamp {
+            return self.distrust(member);
+        }
         *accepted |= bit(member);
         let (ballot, timestamp) = (*ballot, *timestamp);
         // The own one is among them.

@@ -355,7 +355,7 @@ impl Core {
 }
 
 /// Kinds that this version never says.
-fn is_later(kind: RecordKind) -> bool {
+pub(crate) fn is_later(kind: RecordKind) -> bool {
     use RecordKind as K;
     matches!(kind, K::LeaseRequest | K::LeaseGrant | K::Enter | K::Have)
 }

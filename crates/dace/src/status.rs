@@ -50,6 +50,8 @@ pub struct Counters {
     pub contended_reads: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// What a peer said and cannot be, seen only when it was durable: the peer is refused.
+    pub contradictions: u64,
 }
 
 /// A snapshot of where the core stands.
