@@ -306,6 +306,11 @@ impl Core {
             return self.lone_base(cut);
         }
         assert!(cut <= self.trimmable(), "only what n - f members hold is trimmed");
+        if cut < self.settled_cut {
+            // A peer that knows of more stored states has said that ids above `cut` are settled. A reader whose state
+            // is at `cut` still needs what was attached of them.
+            return None;
+        }
         let unsettled = self.commands.iter().filter(|(_, known)| {
             let settled =
                 known.stage == Stage::Executed && known.decision.is_some_and(|decision| decision.timestamp <= cut);

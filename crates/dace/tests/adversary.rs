@@ -247,3 +247,75 @@ proptest! {
         }
     }
 }
+
+/// A member that comes back by a snapshot hears that a command is settled before it hears how far the others have
+/// stored. Its base must not stand below that command: who reads it from there would miss its attach.
+#[test]
+fn a_base_stands_above_all_that_it_settles() {
+    let mut group = Group::new(5, 2);
+    group.start_all();
+    let submit = |group: &mut Group, r: u32, n: u16| {
+        let id = group.submit(r, &slot(n), b"x").0.unwrap();
+        settle(group);
+        id
+    };
+    // A first cut that all hold, and a mark behind it.
+    submit(&mut group, 1, 5);
+    (1..=5).for_each(|r| {
+        group.store(r).unwrap();
+    });
+    settle(&mut group);
+    // The next command is attached by 4, which then sleeps, and so does 5.
+    group.advance(50_000_000);
+    let id = group.submit(1, &slot(5), b"late").0.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 4).unwrap();
+    group.flush(4, None);
+    group.crash(4);
+    group.crash(5);
+    settle(&mut group);
+    for _ in 0..3 {
+        group.advance(3_000_000_000);
+        settle(&mut group);
+    }
+    submit(&mut group, 2, 6);
+    group.advance(3_000_000_000);
+    settle(&mut group);
+    assert!(group.nodes[&1].executed.iter().any(|(_, other)| *other == id));
+    (1..=3).for_each(|r| {
+        group.store(r).unwrap();
+    });
+    settle(&mut group);
+    submit(&mut group, 2, 6);
+    (1..=3).for_each(|r| {
+        group.store(r).unwrap();
+    });
+    settle(&mut group);
+    for r in 1..=3 {
+        assert!(group.trim(r).is_some());
+    }
+    let at = group.nodes[&1].executed.iter().find(|(_, other)| *other == id).unwrap().0;
+    // 4 installs the state, and hears one who holds it (2) and one who does not (5).
+    for r in [4, 5] {
+        group.restore(r).unwrap();
+        group.start(r);
+        group.flush(r, None);
+    }
+    group.install(1, 4);
+    group.submit(2, &slot(7), b"y").0.unwrap();
+    group.flush(2, None);
+    for _ in 0..20 {
+        group.deliver(2, 4).unwrap();
+        group.deliver(5, 4).unwrap();
+        group.flush(4, None);
+        group.deliver(4, 2).unwrap();
+        while group.give().is_some() {}
+        group.advance(500_000_000);
+        group.tick(4);
+    }
+    assert!(says(&group, 4, RecordKind::Prepare, id), "it asks about what it attached and is not told of");
+    let cut = group.core(4).trimmable();
+    assert!(cut < at, "too few hold a newer state, as far as it knows: {cut} {at}");
+    let base = group.core(4).base(cut);
+    assert!(base.as_ref().is_none_or(|base| base.cut >= at), "{base:?}");
+}
