@@ -2,6 +2,8 @@
 //! told, and knows what must not happen.
 
 mod blocks;
+#[cfg(test)]
+mod cross;
 mod graph;
 mod history;
 mod order;
@@ -125,6 +127,26 @@ impl Judge {
     pub(crate) fn converged(&self, replicas: &[usize]) -> Checked {
         self.order.converged(replicas)?;
         self.blocks.converged(replicas, self.order.last())
+    }
+
+    /// The answered writes.
+    pub(crate) fn answered(&self) -> impl Iterator<Item = CommandId> + '_ {
+        let submitted = self.history.submitted.iter();
+        submitted.filter(|(_, submitted)| submitted.answered.is_some()).map(|(id, _)| *id)
+    }
+
+    /// Every answered write is executed in its place by one of `replicas`, which are all that is left. Gives their number.
+    pub(crate) fn kept(&self, replicas: &[usize]) -> Result<u64, Box<Violation>> {
+        let mut kept = 0;
+        for id in self.answered() {
+            let place = self.order.place(id);
+            let has_it = |replica: &usize| place.is_some_and(|place| self.order.has_executed(*replica, place));
+            ensure(replicas.iter().any(has_it), "durability", || {
+                format!("{id} was answered, and no replica that is left has it")
+            })?;
+            kept += 1;
+        }
+        Ok(kept)
     }
 
     /// How many commands were executed somewhere.
