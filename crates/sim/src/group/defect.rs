@@ -15,14 +15,14 @@ use super::state::Place;
 /// A rule of execution taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Defect {
-    /// A retry is executed again: nobody looks into the window.
+    /// A retry is executed again.
     RetryTwice,
     /// The same at the first replica only.
     RetryTwiceAtOne,
     /// The window holds as many outcomes as ever, but of all keys together: one slot's pushes out another's.
     WindowAcrossSlots,
-    /// The window of a key is forgotten when a replica has executed enough since, whatever the keys.
-    WindowByExecutions,
+    /// The same, and it holds two.
+    NarrowWindowAcrossSlots,
     /// Every PUT counts the objects of its bucket.
     CounterAcrossSlots,
     /// That counter decides, too: a quota.
@@ -35,7 +35,7 @@ impl Defect {
         Self::RetryTwice,
         Self::RetryTwiceAtOne,
         Self::WindowAcrossSlots,
-        Self::WindowByExecutions,
+        Self::NarrowWindowAcrossSlots,
         Self::CounterAcrossSlots,
         Self::QuotaAcrossSlots,
     ];
@@ -47,7 +47,7 @@ impl Defect {
             Self::RetryTwice => "retry_twice",
             Self::RetryTwiceAtOne => "retry_twice_at_one",
             Self::WindowAcrossSlots => "window_across_slots",
-            Self::WindowByExecutions => "window_by_executions",
+            Self::NarrowWindowAcrossSlots => "narrow_window_across_slots",
             Self::CounterAcrossSlots => "counter_across_slots",
             Self::QuotaAcrossSlots => "quota_across_slots",
         }
@@ -60,7 +60,7 @@ impl Defect {
             // All replicas do the same wrong thing: only the model and the clients' view can tell.
             Self::RetryTwice => &["model", "linearizability", "read", "listing"],
             Self::RetryTwiceAtOne => &["outcome", "blocks", "model"],
-            Self::WindowAcrossSlots | Self::WindowByExecutions => &["outcome", "model", "state"],
+            Self::WindowAcrossSlots | Self::NarrowWindowAcrossSlots => &["outcome", "model", "state"],
             Self::CounterAcrossSlots => &["blocks", "state"],
             Self::QuotaAcrossSlots => &["outcome", "blocks", "model", "state"],
         }
@@ -97,14 +97,17 @@ pub(crate) fn execute(
     let Some(defect) = defect else { return catalog::execute(state, timestamp, id, command) };
     match defect {
         Defect::RetryTwice | Defect::RetryTwiceAtOne => {
-            let forgetful = Command { request: None, ..command.clone() };
-            catalog::execute(state, timestamp, id, &forgetful)
+            let execution = catalog::execute(state, timestamp, id, command)?;
+            if execution.original().is_none() {
+                return Ok(execution);
+            }
+            catalog::execute(state, timestamp, id, &Command { request: None, ..command.clone() })
         }
         Defect::WindowAcrossSlots => {
             let execution = catalog::execute(state, timestamp, id, command)?;
             evict(state, execution, RETRY_WINDOW_ITEMS)
         }
-        Defect::WindowByExecutions => {
+        Defect::NarrowWindowAcrossSlots => {
             let execution = catalog::execute(state, timestamp, id, command)?;
             evict(state, execution, 2)
         }

@@ -146,9 +146,9 @@ impl World {
     /// All that is left comes to the same end, takes new writes, and has lost nothing that was answered.
     fn come_together(&mut self) -> Checked {
         let settled = self.settle();
-        let has_lost = self.coverage.disks_destroyed > 0;
-        if has_lost {
-            // What was lost is told as that, before it is told as something that never ends.
+        // What was lost is told as that, before it is told as something that never ends.
+        let is_told_otherwise = settled.as_ref().is_err_and(|violation| violation.check != "liveness");
+        if self.coverage.disks_destroyed > 0 && !is_told_otherwise {
             let kept = self.judge.kept(&self.well())?;
             self.coverage.answers_kept += kept;
         }
