@@ -27,17 +27,23 @@ pub enum Defect {
     CounterAcrossSlots,
     /// That counter decides, too: a quota.
     QuotaAcrossSlots,
+    /// A listing that found no quiet instant is answered all the same, and not ordered as a command.
+    UnorderedListing,
+    /// A listing that is ordered is answered from the last cut, not where its command stands.
+    ListingOfLastCut,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::RetryTwice,
         Self::RetryTwiceAtOne,
         Self::WindowAcrossSlots,
         Self::NarrowWindowAcrossSlots,
         Self::CounterAcrossSlots,
         Self::QuotaAcrossSlots,
+        Self::UnorderedListing,
+        Self::ListingOfLastCut,
     ];
 
     /// Its name on the command line.
@@ -50,6 +56,8 @@ impl Defect {
             Self::NarrowWindowAcrossSlots => "narrow_window_across_slots",
             Self::CounterAcrossSlots => "counter_across_slots",
             Self::QuotaAcrossSlots => "quota_across_slots",
+            Self::UnorderedListing => "unordered_listing",
+            Self::ListingOfLastCut => "listing_of_last_cut",
         }
     }
 
@@ -63,6 +71,7 @@ impl Defect {
             Self::WindowAcrossSlots | Self::NarrowWindowAcrossSlots => &["outcome", "model", "state"],
             Self::CounterAcrossSlots => &["blocks", "state"],
             Self::QuotaAcrossSlots => &["outcome", "blocks", "model", "state"],
+            Self::UnorderedListing | Self::ListingOfLastCut => &["listing"],
         }
     }
 
@@ -103,6 +112,7 @@ pub(crate) fn execute(
             }
             catalog::execute(state, timestamp, id, &Command { request: None, ..command.clone() })
         }
+        Defect::UnorderedListing | Defect::ListingOfLastCut => catalog::execute(state, timestamp, id, command),
         Defect::WindowAcrossSlots => {
             let execution = catalog::execute(state, timestamp, id, command)?;
             evict(state, execution, RETRY_WINDOW_ITEMS)

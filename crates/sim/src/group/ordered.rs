@@ -9,22 +9,28 @@ use types::{CommandId, Outcome, SlotSet};
 
 use super::asks::submission;
 use super::check::{Answer, Ask, Checked, ensure, violation};
+use super::defect::Defect;
 use super::world::World;
 
 impl World {
     /// A quorum read may be answered from what is here now.
     pub(crate) fn read_ready(&mut self, at: usize, read: u64) -> Checked {
         let Some(reader) = self.life(at).and_then(|life| life.reads.remove(&read)) else { return Ok(()) };
-        self.answer_read(at, reader)
+        self.answer_read(at, reader, false)
     }
 
     /// A listing found no quiet instant: it is ordered as a command.
-    pub(crate) fn read_contended(&mut self, at: usize, read: u64) {
+    pub(crate) fn read_contended(&mut self, at: usize, read: u64) -> Checked {
         self.coverage.reads_contended += 1;
-        let Some(life) = self.life(at) else { return };
-        if let Some(reader) = life.reads.remove(&read) {
+        if self.options.defect == Some(Defect::UnorderedListing) {
+            return self.read_ready(at, read);
+        }
+        if let Some(life) = self.life(at)
+            && let Some(reader) = life.reads.remove(&read)
+        {
             life.contended.push(reader);
         }
+        Ok(())
     }
 
     /// Orders a listing by a command that changes nothing, once the core has no more to put out. False when there is none.
@@ -66,14 +72,14 @@ impl World {
     ) -> Checked {
         self.coverage.reads_ordered += 1;
         self.judge.acked(self.queue.now(), id, outcome, durable)?;
-        self.answer_read(at, reader)
+        self.answer_read(at, reader, self.options.defect == Some(Defect::ListingOfLastCut))
     }
 
-    /// Answers a read from the state as it is.
-    fn answer_read(&mut self, at: usize, (client, operation): (usize, usize)) -> Checked {
+    /// Answers a read from the state as it is; from that of the last cut if it is to be wrong.
+    fn answer_read(&mut self, at: usize, (client, operation): (usize, usize), is_stale: bool) -> Checked {
         let now = self.queue.now();
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
-        let state = &life.live;
+        let state = if is_stale { &life.image.rows } else { &life.live };
         let answer = match &self.judge.history.operations[operation].ask {
             Ask::Get { bucket, key } => query::object(state, bucket, key, None)
                 .map(|row| Answer::Object(row.filter(|row| !row.marker).map(|row| (row.order, row.etag())))),

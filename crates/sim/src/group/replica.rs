@@ -190,7 +190,7 @@ impl World {
                     self.send(at, to, Note::Message(message));
                 }
                 Output::ReadReady { read } => self.read_ready(at, read)?,
-                Output::ReadContended { read } => self.read_contended(at, read),
+                Output::ReadContended { read } => self.read_contended(at, read)?,
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
             }
         }
