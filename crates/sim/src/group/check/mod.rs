@@ -171,3 +171,31 @@ impl Judge {
         search::linearizable(&self.history)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use types::command::{DeleteAccessKey, Op};
+    use types::{Command, Incarnation, ReplicaId};
+
+    use super::*;
+
+    #[test]
+    fn an_answered_write_that_no_replica_left_has_is_lost() {
+        let mut judge = Judge::new(3, 1);
+        let op = Op::DeleteAccessKey(DeleteAccessKey { access_key: "nobody".to_owned() });
+        let command = Command { salt: [0; 32], principal: String::new(), request: None, op };
+        let id = CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: 1 };
+        let operation = judge.history.begin(1, Ask::Write(Box::new(command)), SlotSet::All);
+        assert!(judge.history.submitted(1, operation, id, Bytes::new()));
+        assert_eq!(judge.kept(&[1, 2]), Ok(0), "what was not answered may be lost");
+        judge.executed(0, (Timestamp(7), id), &SlotSet::All, &Outcome::Done, &[]).expect("the first of its slots");
+        let refused = judge.acked(2, id, &Outcome::Done, 1).expect_err("one disk is too few");
+        assert_eq!(refused.check, "durability");
+        judge.acked(2, id, &Outcome::Done, 2).expect("two are enough");
+        assert_eq!(judge.kept(&[1, 2]).expect_err("only the first has it").check, "durability");
+        assert_eq!(judge.kept(&[0, 2]), Ok(1));
+        judge.executed(2, (Timestamp(7), id), &SlotSet::All, &Outcome::Done, &[]).expect("the same again");
+        assert_eq!(judge.kept(&[1, 2]), Ok(1));
+    }
+}
