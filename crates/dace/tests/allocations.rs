@@ -10,8 +10,8 @@ use cycle::{Cost, costs};
 fn a_command_allocates_little() {
     for (n, limit) in [(3, 30.0), (5, 36.0)] {
         let costs = costs(n, 1, 16, 512);
-        for (replica, Cost { allocations, bytes, forgetting }) in costs.iter().enumerate() {
-            let told = format!("n = {n}, replica {replica}: {allocations} allocations, {bytes} bytes, {forgetting}");
+        for (replica, Cost { allocations, bytes, steps }) in costs.iter().enumerate() {
+            let told = format!("n = {n}, replica {replica}: {allocations} allocations, {bytes} bytes, {steps:?}");
             assert!((1.0..limit).contains(allocations) && *bytes < 2_400.0, "{told}");
         }
     }

@@ -1,12 +1,14 @@
 //! A group in memory in which nothing breaks, and what its cores allocate: a command is proposed, acked, committed and
 //! executed, cut, and forgotten. Only what happens inside the cores is counted; journals and links are the driver's.
 
-use std::collections::VecDeque;
+#![allow(dead_code)] // the bench and the test use their parts
+
+use std::collections::{BTreeMap, VecDeque};
 
 use allocation_counter::AllocationInfo;
 use bytes::Bytes;
 use dace::{Config, Core, Message, Output, Record, Restore, Submission};
-use types::journal::{body_hash, encode_proposal};
+use types::journal::{RecordKind, body_hash, encode_proposal};
 use types::{Epoch, GroupId, Now, ReplicaId, Slot, SlotSet, Timestamp};
 
 /// Between two steps.
@@ -16,13 +18,32 @@ const FORGET_EVERY: u64 = 256;
 /// Slots that are written, one after the other.
 const SLOTS: u16 = 1024;
 
+/// What a core is asked to do, with what it puts out upon that.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Step {
+    /// Takes a submission.
+    Submit,
+    /// Hears that something is durable.
+    Flush,
+    /// Reads a record of a peer.
+    Read(RecordKind),
+    /// Makes a beat, or reads one.
+    Beat,
+    /// Has its turn.
+    Tick,
+    /// Forgets what is cut: stores, bases, and the beats that tell of them.
+    Forget,
+    /// Anything else.
+    Other,
+}
+
 /// What a replica allocated for a command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cost {
     pub(crate) allocations: f64,
     pub(crate) bytes: f64,
-    /// The same for forgetting it: bases and what is read of them.
-    pub(crate) forgetting: f64,
+    /// Allocations by step, those of [`Step::Forget`] besides.
+    pub(crate) steps: BTreeMap<Step, f64>,
 }
 
 struct Node {
@@ -34,14 +55,14 @@ struct Node {
     sent: Vec<u64>,
     executed: u64,
     cut: Timestamp,
-    cost: AllocationInfo,
-    forgetting: AllocationInfo,
+    cost: BTreeMap<Step, AllocationInfo>,
 }
 
 pub(crate) struct Group {
     nodes: Vec<Node>,
     messages: VecDeque<(usize, usize, Message)>,
     now: Now,
+    step: Step,
     is_forgetting: bool,
 }
 
@@ -58,26 +79,26 @@ impl Group {
                 sent: vec![0; n],
                 executed: 0,
                 cut: Timestamp::ZERO,
-                cost: AllocationInfo::default(),
-                forgetting: AllocationInfo::default(),
+                cost: BTreeMap::new(),
             }
         };
         let nodes = members.iter().map(node).collect();
         let now = Now { mono_ns: 0, wall_ns: 1_700_000_000_000_000_000 };
-        Self { nodes, messages: VecDeque::new(), now, is_forgetting: false }
+        Self { nodes, messages: VecDeque::new(), now, step: Step::Other, is_forgetting: false }
     }
 
     /// Calls a core and counts what it allocates.
-    fn call<T>(&mut self, at: usize, call: impl FnOnce(&mut Core, Now) -> T) -> T {
+    fn call<T>(&mut self, at: usize, step: Step, call: impl FnOnce(&mut Core, Now) -> T) -> T {
+        self.step = if self.is_forgetting { Step::Forget } else { step };
         let (node, now) = (&mut self.nodes[at], self.now);
         let mut given = None;
         let info = allocation_counter::measure(|| given = Some(call(&mut node.core, now)));
-        *(if self.is_forgetting { &mut node.forgetting } else { &mut node.cost }) += info;
+        *node.cost.entry(self.step).or_default() += info;
         given.expect("it was called")
     }
 
     fn drain(&mut self, at: usize) {
-        while let Some(output) = self.call(at, |core, _| core.poll_output()) {
+        while let Some(output) = self.call(at, self.step, |core, _| core.poll_output()) {
             let node = &mut self.nodes[at];
             match output {
                 Output::Append(record) => {
@@ -100,13 +121,13 @@ impl Group {
 
     fn flush(&mut self, at: usize) {
         let appended = self.nodes[at].appended;
-        self.call(at, |core, now| core.handle_durable(now, appended));
+        self.call(at, Step::Flush, |core, now| core.handle_durable(now, appended));
         self.drain(at);
     }
 
     /// Everybody reads what a replica has said.
     fn ship(&mut self, from: usize) {
-        let beat = self.call(from, |core, now| core.beat(now));
+        let beat = self.call(from, Step::Beat, |core, now| core.beat(now));
         self.drain(from);
         let writer = self.nodes[from].replica;
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
@@ -115,10 +136,11 @@ impl Group {
             let is_new = |record: &&Record| (sent + 1..=beat.appended).contains(&record.header.position);
             let records: Vec<Record> = node.journal.iter().filter(is_new).cloned().collect();
             for record in records {
-                self.call(to, |core, now| core.handle_record(now, writer, record)).expect("an open stream");
+                let step = Step::Read(record.header.kind);
+                self.call(to, step, |core, now| core.handle_record(now, writer, record)).expect("an open stream");
                 self.drain(to);
             }
-            self.call(to, |core, now| core.handle_beat(now, writer, beat)).expect("an open stream");
+            self.call(to, Step::Beat, |core, now| core.handle_beat(now, writer, beat)).expect("an open stream");
             self.drain(to);
         }
         self.now.mono_ns += STEP_NS;
@@ -127,14 +149,14 @@ impl Group {
 
     fn round(&mut self) {
         for at in 0..self.nodes.len() {
-            self.call(at, Core::handle_tick);
+            self.call(at, Step::Tick, Core::handle_tick);
             self.drain(at);
             self.flush(at);
             self.ship(at);
         }
         while let Some((from, to, message)) = self.messages.pop_front() {
             let from = self.nodes[from].replica;
-            self.call(to, |core, now| core.handle_message(now, from, message));
+            self.call(to, Step::Other, |core, now| core.handle_message(now, from, message));
             self.drain(to);
         }
     }
@@ -142,7 +164,7 @@ impl Group {
     fn connect(&mut self) {
         let n = self.nodes.len();
         for at in 0..n {
-            self.call(at, |core, now| core.handle_start(now)).expect("an empty journal");
+            self.call(at, Step::Other, |core, now| core.handle_start(now)).expect("an empty journal");
             self.drain(at);
             self.flush(at);
         }
@@ -150,7 +172,8 @@ impl Group {
             let writer = self.nodes[from].replica;
             for to in (0..n).filter(|to| *to != from) {
                 let hello = self.nodes[from].core.hello().expect("it runs");
-                let position = self.call(to, |core, now| core.handle_hello(now, writer, hello)).expect("a member");
+                let position =
+                    self.call(to, Step::Other, |core, now| core.handle_hello(now, writer, hello)).expect("a member");
                 self.nodes[from].sent[to] = position;
             }
         }
@@ -164,7 +187,7 @@ impl Group {
             let body = Bytes::from(encode_proposal(&slots, &[7; 1024]));
             let body_hash = body_hash(&[1; 32], &body);
             let submission = Submission { slots, salt: [1; 32], body, body_hash };
-            self.call(0, |core, now| core.handle_submit(now, submission)).expect("room");
+            self.call(0, Step::Submit, |core, now| core.handle_submit(now, submission)).expect("room");
             self.drain(0);
         }
         self.flush(0);
@@ -183,12 +206,12 @@ impl Group {
         self.is_forgetting = true;
         for at in 0..self.nodes.len() {
             let cut = self.nodes[at].cut;
-            self.call(at, |core, _| core.handle_stored(cut));
+            self.call(at, Step::Forget, |core, _| core.handle_stored(cut));
             self.drain(at);
         }
         self.round();
         for at in 0..self.nodes.len() {
-            let base = self.call(at, |core, _| {
+            let base = self.call(at, Step::Forget, |core, _| {
                 let cut = core.trimmable();
                 core.base(cut)
             });
@@ -210,7 +233,7 @@ pub(crate) fn costs(n: usize, f: u32, in_flush: u64, commands: u64) -> Vec<Cost>
     while done < warm + commands {
         if done == warm {
             for node in &mut group.nodes {
-                (node.cost, node.forgetting) = (AllocationInfo::default(), AllocationInfo::default());
+                node.cost.clear();
             }
         }
         group.commands(done, in_flush);
@@ -222,10 +245,11 @@ pub(crate) fn costs(n: usize, f: u32, in_flush: u64, commands: u64) -> Vec<Cost>
     let cost = |node: &Node| {
         assert_eq!(node.executed, done, "every replica executes every command");
         let per_command = |count: u64| count as f64 / commands as f64;
+        let on_the_way = || node.cost.iter().filter(|(step, _)| **step != Step::Forget).map(|(_, info)| info);
         Cost {
-            allocations: per_command(node.cost.count_total),
-            bytes: per_command(node.cost.bytes_total),
-            forgetting: per_command(node.forgetting.count_total),
+            allocations: per_command(on_the_way().map(|info| info.count_total).sum()),
+            bytes: per_command(on_the_way().map(|info| info.bytes_total).sum()),
+            steps: node.cost.iter().map(|(step, info)| (*step, per_command(info.count_total))).collect(),
         }
     };
     group.nodes.iter().map(cost).collect()
