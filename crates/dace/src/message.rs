@@ -12,6 +12,7 @@ use crate::index::Place;
 use crate::journal::Stream;
 use crate::output::{Output, Record};
 use crate::status::Phase;
+use crate::stream::Hello;
 use crate::timer::Timer;
 
 /// See the file's documentation.
@@ -42,6 +43,8 @@ pub enum Message {
     Answer {
         /// The asker's number of the read.
         read: u64,
+        /// Who answers: it counts with those who read this very journal.
+        by: Hello,
         /// What must be executed at the asker.
         pending: Vec<CommandId>,
         /// Per slot (or for all of them) what was executed last.
@@ -92,7 +95,11 @@ impl Core {
             Message::Settled { id, cut } => self.handle_settled(id, cut),
             Message::Ask { read, slots } if are_slots(&slots) => self.handle_ask(from, read, &slots),
             Message::Ask { .. } => {}
-            Message::Answer { read, pending, watermark } => self.handle_answer(from, read, pending, watermark),
+            Message::Answer { read, by, pending, watermark } => {
+                if self.reads_journal(from, by) {
+                    self.handle_answer(from, read, pending, watermark);
+                }
+            }
         }
         self.advance();
     }

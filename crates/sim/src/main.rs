@@ -16,9 +16,9 @@ use sim::{Failure, Mutant, Options, Report};
 /// Runs the deterministic world.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds to run.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
+    /// How many seeds to run; 1, or with `--seconds` as many as there is time for.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -34,6 +34,15 @@ struct Arguments {
     /// Of a group: how many of them may fail.
     #[arg(long)]
     faults: Option<usize>,
+    /// Groups to run one after the other, as replicas/faults: `3/1,5/2`. In place of `--nodes` and `--faults`.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["nodes", "faults"])]
+    groups: Vec<groups::Size>,
+    /// Of groups: how long to run, shared among them.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Of groups: fails when something was never met that the whole of the runs should have met.
+    #[arg(long)]
+    require_coverage: bool,
     /// Puts a defect into the node's driver, or takes a rule out of a group's protocol, to see it found.
     #[arg(long)]
     mutant: Option<String>,
@@ -58,6 +67,11 @@ struct Arguments {
 }
 
 impl Arguments {
+    /// How many seeds to run.
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(if self.seconds.is_some() { u64::MAX } else { 1 })
+    }
+
     /// How many threads run seeds: one, if lines are to be read.
     fn threads(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -77,7 +91,7 @@ fn main() -> ExitCode {
     if arguments.mutants {
         return groups::mutants(&arguments);
     }
-    if arguments.nodes > 1 {
+    if arguments.nodes > 1 || !arguments.groups.is_empty() {
         return groups::run(&arguments);
     }
     let mutant: Option<Mutant> = match arguments.mutant.as_deref().map(str::parse).transpose() {
@@ -90,7 +104,7 @@ fn main() -> ExitCode {
     let threads = arguments.threads();
     let began = Instant::now();
     let next = AtomicU64::new(arguments.seed);
-    let end = arguments.seed.saturating_add(arguments.seeds);
+    let end = arguments.seed.saturating_add(arguments.seeds());
     let failed = AtomicBool::new(false);
     let total = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -117,8 +131,8 @@ fn main() -> ExitCode {
     let Ok(total) = total.into_inner() else { return ExitCode::FAILURE };
     println!(
         "{} seeds in {seconds:.1} s ({:.0}/s): {} commands, {} answered, {} crashes, {} checkpoints, {} entries",
-        arguments.seeds,
-        arguments.seeds as f64 / seconds,
+        arguments.seeds(),
+        arguments.seeds() as f64 / seconds,
         total.commands,
         total.acked,
         total.crashes,

@@ -218,7 +218,7 @@ fn said_to(message: &Message) -> String {
         }
         Message::Settled { id, cut } => format!("settled {id} cut={}", time(*cut)),
         Message::Ask { read, slots } => format!("ask read {read} slots={}", list(slots)),
-        Message::Answer { read, pending, watermark } => {
+        Message::Answer { read, pending, watermark, .. } => {
             let watermark = match watermark {
                 Watermark::Slots(places) => places.iter().map(|(t, _)| time(*t)).collect::<Vec<_>>().join(","),
                 Watermark::Cut(cut) => format!("cut {}", time(*cut)),
