@@ -165,27 +165,30 @@ fn write(found: &Found, why: String) -> std::io::Result<()> {
     std::fs::write(path, witness.text())
 }
 
-/// The shortest of the first few witnesses that are found within `--seeds` schedules.
+/// The shortest of the first few witnesses that are found within `--seeds` schedules. What is wrong for those who look
+/// from outside says more than an assertion of the core.
 fn shortest(arguments: &Arguments, mutant: dace::Mutant) -> Option<Found> {
-    const FEW: usize = 3;
     let groups: Vec<(usize, usize)> = match (arguments.nodes, arguments.faults) {
         (2.., faults) => vec![(arguments.nodes, faults.unwrap_or(1))],
         _ => GROUPS.to_vec(),
     };
-    for (replicas, faults) in groups {
-        let setting = Setting { replicas, faults, mutant: Some(mutant) };
-        let mut found: Vec<Found> = Vec::new();
-        let (mut seed, end) = (arguments.seed, arguments.seed.saturating_add(arguments.seeds));
-        while found.len() < FEW
-            && let Some(next) = search(setting, seed..end)
-        {
-            seed = next.seed + 1;
-            found.push(next);
-        }
-        let shortest = found.into_iter().min_by_key(|found| found.steps.len());
-        if shortest.is_some() {
-            return shortest;
-        }
+    let within = |group: &(usize, usize), is_assertion: bool| {
+        let setting = Setting { replicas: group.0, faults: group.1, mutant: Some(mutant) };
+        first_few(setting, arguments, |violation| (violation.check == "assertion") == is_assertion)
+    };
+    let seen = groups.iter().find_map(|group| within(group, false));
+    seen.or_else(|| groups.iter().find_map(|group| within(group, true)))
+}
+
+fn first_few(setting: Setting, arguments: &Arguments, wanted: impl Fn(&Violation) -> bool) -> Option<Found> {
+    const FEW: usize = 3;
+    let mut found: Vec<Found> = Vec::new();
+    let (mut seed, end) = (arguments.seed, arguments.seed.saturating_add(arguments.seeds));
+    while found.len() < FEW
+        && let Some(next) = search(setting, seed..end, &wanted)
+    {
+        seed = next.seed + 1;
+        found.push(next);
     }
-    None
+    found.into_iter().min_by_key(|found| found.steps.len())
 }

@@ -10,6 +10,7 @@
 mod check;
 mod draw;
 mod node;
+pub mod scene;
 mod search;
 mod settle;
 mod shrink;

@@ -18,12 +18,11 @@ pub struct Found {
     pub violation: Violation,
 }
 
-/// The first of `seeds` that shows the rule taken out of `setting`.
-#[must_use]
-pub fn search(setting: Setting, seeds: Range<u64>) -> Option<Found> {
+/// The first of `seeds` that shows the rule taken out of `setting` by a violation that is `wanted`.
+pub fn search(setting: Setting, seeds: Range<u64>, wanted: impl Fn(&Violation) -> bool) -> Option<Found> {
     seeds.into_iter().find_map(|seed| {
         let (steps, outcome) = draw(setting, seed);
-        let violation = outcome.err()?;
+        let violation = outcome.err().filter(|violation| wanted(violation))?;
         run(setting.with(None), &steps).ok()?;
         Some(reduced(setting, seed, &steps, &violation))
     })

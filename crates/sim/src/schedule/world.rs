@@ -18,7 +18,7 @@ use crate::group::check::{Checked, ensure, violation};
 pub(super) const MS: u64 = 1_000_000;
 
 /// The wall clock at which every schedule begins (ns).
-const WALL_NS: u64 = 1_700_000_000_000_000_000;
+pub(super) const WALL_NS: u64 = 1_700_000_000_000_000_000;
 
 /// The time-outs: a recovery waits for twice as long as a coordinator.
 pub(super) const TIMING: Timing =

@@ -1,0 +1,99 @@
+//! Small scenes, every interleaving of them: nothing goes wrong on any path, and where nothing more can happen the
+//! group settles. Larger ones: `cargo test --release -p sim --test scenes -- --ignored --nocapture`.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use dace::Mutant;
+use sim::schedule::scene::{Action, Explored, Scene, State};
+use sim::schedule::{Setting, Step, run};
+use stateright::{Checker, Model, Property};
+use types::{Slot, SlotSet};
+
+/// A scene as `stateright` sees it.
+struct Explorer(Explored);
+
+impl Model for Explorer {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.0.first()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        // Behind a violation there is nothing to see.
+        if self.0.holds(state).is_ok() {
+            actions.extend(self.0.actions(state));
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        Some(self.0.next(state, action))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("holds", |explorer: &Self, state: &State| explorer.0.holds(state).is_ok()),
+            Property::always("settles", |explorer: &Self, state: &State| {
+                let explored = &explorer.0;
+                let is_leaf = explored.holds(state).is_ok() && explored.actions(state).is_empty();
+                !is_leaf || explored.settles(state).is_ok()
+            }),
+        ]
+    }
+}
+
+fn slot() -> SlotSet {
+    SlotSet::of(vec![Slot(0)])
+}
+
+/// Two commands cross on one slot.
+fn crossing(fires: Vec<usize>) -> Scene {
+    Scene {
+        setting: Setting::new(3, 1),
+        commands: vec![(0, 1, slot()), (1, 0, slot())],
+        fires,
+        crashes: vec![0; 3],
+    }
+}
+
+/// One command, and whose timers fire.
+fn duel(fires: Vec<usize>, crashes: Vec<usize>) -> Scene {
+    Scene { setting: Setting::new(3, 1), commands: vec![(0, 1, slot())], fires, crashes }
+}
+
+/// What the checker found first, as a schedule, and what is wrong with it.
+fn explore(name: &str, scene: Scene) -> Option<(Vec<Step>, String)> {
+    let began = Instant::now();
+    let checker = Explorer(Explored::new(scene)).checker().threads(1).spawn_bfs().join();
+    println!(
+        "{name}: {} states ({} transitions), {} local states, in {:.1} s",
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.model().0.locals_len(),
+        began.elapsed().as_secs_f64()
+    );
+    let explored = &checker.model().0;
+    let (what, path) = checker.discoveries().into_iter().next()?;
+    let last = path.into_states().pop().unwrap();
+    let why = explored.holds(&last).and_then(|()| explored.settles(&last)).unwrap_err();
+    Some((explored.schedule(&last), format!("{what}: {}: {}", why.check, why.reason)))
+}
+
+fn holds(name: &str, scene: Scene) {
+    if let Some((steps, why)) = explore(name, scene) {
+        let steps: String = steps.iter().map(|step| format!("{step}\n")).collect();
+        panic!("{name}: {why}\n{steps}");
+    }
+}
+
+#[test]
+fn two_commands_cross() {
+    holds("two commands cross", crossing(vec![0, 0, 0]));
+}
+
+#[test]
+fn one_command_is_recovered() {
+    holds("one command, one recovery", duel(vec![0, 0, 1], vec![0, 0, 0]));
+}
