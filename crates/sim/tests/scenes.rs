@@ -7,7 +7,7 @@ use std::time::Instant;
 use dace::Mutant;
 use sim::schedule::scene::{Action, Explored, Scene, State};
 use sim::schedule::{Setting, Step, run};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 use types::{Slot, SlotSet};
 
 /// A scene as `stateright` sees it.
@@ -55,26 +55,32 @@ fn crossing(fires: Vec<usize>) -> Scene {
         commands: vec![(0, 1, slot()), (1, 0, slot())],
         fires,
         crashes: vec![0; 3],
+        reads_all: false,
     }
 }
 
 /// One command, and whose timers fire.
 fn duel(fires: Vec<usize>, crashes: Vec<usize>) -> Scene {
-    Scene { setting: Setting::new(3, 1), commands: vec![(0, 1, slot())], fires, crashes }
+    Scene { setting: Setting::new(3, 1), commands: vec![(0, 1, slot())], fires, crashes, reads_all: false }
 }
 
 /// What the checker found first, as a schedule, and what is wrong with it.
 fn explore(name: &str, scene: Scene) -> Option<(Vec<Step>, String)> {
     let began = Instant::now();
-    let checker = Explorer(Explored::new(scene)).checker().threads(1).spawn_bfs().join();
+    let checker = Explorer(Explored::new(scene))
+        .checker()
+        .threads(1)
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    let explored = &checker.model().0;
     println!(
-        "{name}: {} states ({} transitions), {} local states, in {:.1} s",
+        "{name}: {} states, {} transitions, {} local states, in {:.1} s",
         checker.unique_state_count(),
         checker.state_count(),
-        checker.model().0.locals_len(),
+        explored.locals_len(),
         began.elapsed().as_secs_f64()
     );
-    let explored = &checker.model().0;
     let (what, path) = checker.discoveries().into_iter().next()?;
     let last = path.into_states().pop().unwrap();
     let why = explored.holds(&last).and_then(|()| explored.settles(&last)).unwrap_err();
@@ -88,6 +94,15 @@ fn holds(name: &str, scene: Scene) {
     }
 }
 
+/// A rule taken out is noticed in a scene, and the path that shows it shows it as a schedule, too.
+fn shows(mutant: Mutant, scene: Scene) {
+    let setting = scene.setting.with(Some(mutant));
+    let (mut steps, _) = explore(mutant.name(), Scene { setting, ..scene }).unwrap_or_else(|| panic!("{mutant} holds"));
+    steps.push(Step::Settle(Vec::new()));
+    run(setting, &steps).expect_err("what is wrong in a scene is wrong in a schedule");
+    run(setting.with(None), &steps).unwrap();
+}
+
 #[test]
 fn two_commands_cross() {
     holds("two commands cross", crossing(vec![0, 0, 0]));
@@ -95,5 +110,24 @@ fn two_commands_cross() {
 
 #[test]
 fn one_command_is_recovered() {
-    holds("one command, one recovery", duel(vec![0, 0, 1], vec![0, 0, 0]));
+    holds("one command, recovery by 3", duel(vec![0, 0, 1], vec![0, 0, 0]));
+    holds("one command, recovery by 2", duel(vec![0, 1, 0], vec![0, 0, 0]));
+}
+
+#[test]
+fn survey() {
+    for mutant in Mutant::ALL {
+        for (name, scene) in [
+            ("crossing", crossing(vec![0, 0, 0])),
+            ("recovery 3", duel(vec![0, 0, 1], vec![0, 0, 0])),
+            ("recovery 3, crash", duel(vec![0, 0, 1], vec![1, 0, 0])),
+            ("crossing, recovery 3", crossing(vec![0, 0, 1])),
+        ] {
+            let setting = scene.setting.with(Some(*mutant));
+            if let Some((steps, why)) = explore(&format!("{mutant} {name}"), Scene { setting, ..scene }) {
+                println!("  CAUGHT {mutant} by {name}: {} steps: {}", steps.len(), why.chars().take(100).collect::<String>());
+                break;
+            }
+        }
+    }
 }

@@ -33,6 +33,9 @@ pub struct Scene {
     pub fires: Vec<usize>,
     /// By replica: how often it may crash. A replica that may flushes in a step of its own.
     pub crashes: Vec<usize>,
+    /// A reader reads all that there is, not batch by batch. What is lost by that: a reader that is told by a third
+    /// replica of a batch which it has not read, and then reads that batch apart from one before it.
+    pub reads_all: bool,
 }
 
 /// A state of the group.

@@ -64,6 +64,8 @@ struct Local {
     /// Its journal, and how much of it is durable.
     said: BatchId,
     durable: BatchId,
+    /// The batch by which its present life, or the last one if it is down, is open to readers.
+    opened: BatchId,
     /// By writer: how much of its journal was read.
     read: Vec<BatchId>,
     /// What it executed in this life and in those before; no two differ but in length.
@@ -118,6 +120,7 @@ impl Table {
                     is_up: false,
                     said: NONE,
                     durable: NONE,
+                    opened: NONE,
                     read: vec![NONE; replicas],
                     executed: Vec::new(),
                     executed_before: Vec::new(),
@@ -180,7 +183,7 @@ impl Table {
             inputs.push(Input::Flush);
         }
         for from in (0..locals.len()).filter(|from| *from != at) {
-            inputs.extend(self.next_batch(local.read[from], self.local(locals[from]).durable).map(|end| Input::Read(from, end)));
+            inputs.extend(self.next_batch(local.read[from], self.local(locals[from])).map(|end| Input::Read(from, end)));
         }
         if local.fires < self.scene.fires[at] && local.is_waiting {
             inputs.push(Input::Fire);
@@ -191,9 +194,16 @@ impl Table {
         inputs
     }
 
-    /// What a reader reads next: one batch; after its own restart, all that there is.
-    fn next_batch(&self, read: BatchId, durable: BatchId) -> Option<BatchId> {
-        if read == NONE && durable != NONE { Some(durable) } else { self.between(read, durable).first().copied() }
+    /// What a reader reads next: one batch or all that there is; after its own restart, all. Nothing of a life that is
+    /// not open yet, and of one that is over only what was sent on a stream that it opened.
+    fn next_batch(&self, read: BatchId, writer: &Local) -> Option<BatchId> {
+        let is_heard = || self.between(NONE, read).contains(&writer.opened);
+        if writer.opened == NONE || !(writer.is_up || is_heard()) {
+            return None;
+        }
+        let takes_all = self.scene.reads_all || read == NONE;
+        let next = if takes_all { Some(writer.durable) } else { self.between(read, writer.durable).first().copied() };
+        next.filter(|next| *next != read)
     }
 
     /// The local state after an input.
@@ -267,13 +277,21 @@ impl Table {
                 }
                 local.executed.clear();
             }
-            Input::Start => local.is_up = true,
+            Input::Start => {
+                local.is_up = true;
+                local.opened = NONE;
+            }
         }
         if !machine.new_items.is_empty() {
             local.said = self.batch_id(local.said, machine.new_items.clone());
         }
         if self.is_eager(local.at) {
             local.durable = local.said;
+        }
+        let is_flushed = input == Input::Flush || self.is_eager(local.at);
+        if local.is_up && local.opened == NONE && is_flushed {
+            // `Open` is the first that a life says, and its first flush makes it durable.
+            local.opened = local.durable;
         }
         local.executed = machine.executed.clone();
         local.is_waiting = machine.is_waiting(FIRE_NS);
