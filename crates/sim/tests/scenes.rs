@@ -67,12 +67,8 @@ fn duel(fires: Vec<usize>, crashes: Vec<usize>) -> Scene {
 /// What the checker found first, as a schedule, and what is wrong with it.
 fn explore(name: &str, scene: Scene) -> Option<(Vec<Step>, String)> {
     let began = Instant::now();
-    let checker = Explorer(Explored::new(scene))
-        .checker()
-        .threads(1)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let checker =
+        Explorer(Explored::new(scene)).checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let explored = &checker.model().0;
     println!(
         "{name}: {} states, {} transitions, {} local states, in {:.1} s",
@@ -125,7 +121,11 @@ fn survey() {
         ] {
             let setting = scene.setting.with(Some(*mutant));
             if let Some((steps, why)) = explore(&format!("{mutant} {name}"), Scene { setting, ..scene }) {
-                println!("  CAUGHT {mutant} by {name}: {} steps: {}", steps.len(), why.chars().take(100).collect::<String>());
+                println!(
+                    "  CAUGHT {mutant} by {name}: {} steps: {}",
+                    steps.len(),
+                    why.chars().take(100).collect::<String>()
+                );
                 break;
             }
         }

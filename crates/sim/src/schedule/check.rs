@@ -73,8 +73,7 @@ fn indices(slots: &SlotSet) -> Vec<usize> {
 impl Judge {
     pub(super) fn new(replicas: usize, faults: usize) -> Self {
         let slots = usize::from(SLOTS);
-        let seen =
-            Seen { at: vec![0; slots], cut: Timestamp::ZERO, above: BTreeSet::new(), visible: BTreeSet::new() };
+        let seen = Seen { at: vec![0; slots], cut: Timestamp::ZERO, above: BTreeSet::new(), visible: BTreeSet::new() };
         Self {
             faults,
             instant: 0,
@@ -145,7 +144,8 @@ impl Judge {
 
     /// What a replica has executed last in each of these slots: the outcome of a command executed now.
     fn before(&self, at: usize, slots: &SlotSet) -> Vec<Option<Place>> {
-        let last = |slot: usize| self.seen[at].at[slot].checked_sub(1).and_then(|last| self.chains[slot].get(last).copied());
+        let last =
+            |slot: usize| self.seen[at].at[slot].checked_sub(1).and_then(|last| self.chains[slot].get(last).copied());
         indices(slots).into_iter().map(last).collect()
     }
 
@@ -217,11 +217,19 @@ impl Judge {
         let above = seen.above.split_off(&(cut.next(), CommandId::default()));
         let block = core::mem::replace(&mut seen.above, above);
         if let Some((passed, _)) = self.blocks.range(begin.next()..cut).next() {
-            return violation("blocks", format!("replica {} goes from {begin} to {cut} and passes over {passed}", at + 1));
+            return violation(
+                "blocks",
+                format!("replica {} goes from {begin} to {cut} and passes over {passed}", at + 1),
+            );
         }
         let first = self.blocks.entry(cut).or_insert_with(|| (begin, block.clone()));
         ensure(*first == (begin, block.clone()), "blocks", || {
-            format!("at cut {cut} replica {} has {block:?} since {begin}, and others {:?} since {}", at + 1, first.1, first.0)
+            format!(
+                "at cut {cut} replica {} has {block:?} since {begin}, and others {:?} since {}",
+                at + 1,
+                first.1,
+                first.0
+            )
         })
     }
 
@@ -251,7 +259,9 @@ impl Judge {
             })?;
         }
         for id in visible {
-            let Some(command) = self.commands.get_mut(id).filter(|command| command.slots.meets(slots)) else { continue };
+            let Some(command) = self.commands.get_mut(id).filter(|command| command.slots.meets(slots)) else {
+                continue;
+            };
             command.shown = command.shown.or(Some(ended));
         }
         let asked = indices(slots);
@@ -288,7 +298,12 @@ impl Judge {
 
     /// The last executed timestamp of all.
     pub(super) fn last(&self) -> Timestamp {
-        self.chains.iter().filter_map(|chain| chain.last()).map(|(timestamp, _)| *timestamp).max().unwrap_or(Timestamp::ZERO)
+        self.chains
+            .iter()
+            .filter_map(|chain| chain.last())
+            .map(|(timestamp, _)| *timestamp)
+            .max()
+            .unwrap_or(Timestamp::ZERO)
     }
 
     /// Whether a command was shown to somebody.

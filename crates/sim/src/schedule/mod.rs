@@ -104,7 +104,7 @@ pub fn trace(
         world.is_traced = true;
         for step in steps {
             let applied = world.apply(step);
-            show(step, applied == Ok(true), &core::mem::take(&mut world.lines));
+            show(step, applied != Ok(false), &core::mem::take(&mut world.lines));
             applied?;
         }
         world.finish()

@@ -14,7 +14,8 @@ const EXCHANGES: usize = 40;
 
 impl World {
     pub(super) fn settle(&mut self, gone: &[usize]) -> Checked {
-        let well = |world: &Self, at: usize| world.nodes[at].fate == Fate::Well && world.nodes[at].rolled_back.is_none();
+        let well =
+            |world: &Self, at: usize| world.nodes[at].fate == Fate::Well && world.nodes[at].rolled_back.is_none();
         let already = (0..self.nodes.len()).filter(|at| !well(self, *at)).count();
         for at in gone.iter().copied().take(self.setting.faults.saturating_sub(already)) {
             if self.is_member(at) {
@@ -73,7 +74,14 @@ impl World {
             let core = world.nodes[at].core.as_ref()?;
             let status = core.status();
             let executed = status.executed.map_or(0, |(timestamp, _)| timestamp.0);
-            Some([status.appended, status.durable, executed, status.cut.0, status.committed as u64, status.known as u64])
+            Some([
+                status.appended,
+                status.durable,
+                executed,
+                status.cut.0,
+                status.committed as u64,
+                status.known as u64,
+            ])
         };
         (0..self.nodes.len()).filter_map(|at| of(self, at)).flatten().collect()
     }
@@ -109,7 +117,10 @@ impl World {
                 live.contains(&writer) && first.is_some()
             });
             if let Some((writer, _, first)) = stuck {
-                return Some(format!("replica {} does not know the decision of {first:?} in the journal of {writer}", at + 1));
+                return Some(format!(
+                    "replica {} does not know the decision of {first:?} in the journal of {writer}",
+                    at + 1
+                ));
             }
             if let Some(read) = node.reads.keys().next() {
                 return Some(format!("read {read} at replica {} does not end", at + 1));

@@ -72,7 +72,9 @@ mod tests {
     fn only_what_is_needed_stays() {
         let steps: Vec<Step> = (0..40).map(|at| Step::Advance(at + 1)).collect();
         let needs = |steps: &[Step]| {
-            steps.contains(&Step::Advance(4)) && steps.contains(&Step::Advance(33)) && steps.contains(&Step::Advance(12))
+            steps.contains(&Step::Advance(4))
+                && steps.contains(&Step::Advance(33))
+                && steps.contains(&Step::Advance(12))
         };
         assert_eq!(shrink(&steps, needs), [Step::Advance(4), Step::Advance(12), Step::Advance(33)]);
     }

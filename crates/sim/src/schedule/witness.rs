@@ -43,7 +43,9 @@ impl core::fmt::Display for WitnessError {
                 write!(f, "with the rule in place {} is violated: {}", violation.check, violation.reason)
             }
             Self::Silent => write!(f, "nothing is noticed with the rule taken out"),
-            Self::OtherCheck(violation) => write!(f, "another check notices: {}: {}", violation.check, violation.reason),
+            Self::OtherCheck(violation) => {
+                write!(f, "another check notices: {}: {}", violation.check, violation.reason)
+            }
         }
     }
 }
@@ -73,10 +75,8 @@ impl Witness {
     pub fn text(&self) -> String {
         let Setting { replicas, faults, mutant } = self.setting;
         let mutant = mutant.map_or("", dace::Mutant::name);
-        let mut text = format!(
-            "# replicas: {replicas}\n# faults: {faults}\n# mutant: {mutant}\n# check: {}\n",
-            self.check
-        );
+        let mut text =
+            format!("# replicas: {replicas}\n# faults: {faults}\n# mutant: {mutant}\n# check: {}\n", self.check);
         let mut line = String::new();
         for word in self.why.split_whitespace() {
             if line.len() + word.len() > 110 {

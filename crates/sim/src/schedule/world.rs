@@ -260,7 +260,9 @@ impl World {
                 Ok(true)
             }
             Err(refused) => {
-                ensure(left.is_some(), "refusal", || format!("replica {} refuses replica {}: {refused}", to + 1, from + 1))?;
+                ensure(left.is_some(), "refusal", || {
+                    format!("replica {} refuses replica {}: {refused}", to + 1, from + 1)
+                })?;
                 self.drain(to)?;
                 self.crash(from, 0)?;
                 self.nodes[from].fate = Fate::Gone;
@@ -398,7 +400,10 @@ impl World {
         node.core = Some(core);
         node.promises.clear();
         node.durable_items = items.len();
-        node.said = items.iter().filter_map(|item| if let Item::Said(record) = item { Some(record.clone()) } else { None }).collect();
+        node.said = items
+            .iter()
+            .filter_map(|item| if let Item::Said(record) = item { Some(record.clone()) } else { None })
+            .collect();
         node.durable = node.said.last().map_or(0, |record| record.header.position);
         for item in items {
             let restored = match item {

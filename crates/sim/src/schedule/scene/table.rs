@@ -183,7 +183,8 @@ impl Table {
             inputs.push(Input::Flush);
         }
         for from in (0..locals.len()).filter(|from| *from != at) {
-            inputs.extend(self.next_batch(local.read[from], self.local(locals[from])).map(|end| Input::Read(from, end)));
+            inputs
+                .extend(self.next_batch(local.read[from], self.local(locals[from])).map(|end| Input::Read(from, end)));
         }
         if local.fires < self.scene.fires[at] && local.is_waiting {
             inputs.push(Input::Fire);
@@ -312,9 +313,14 @@ impl Table {
     fn decisions(&self, local: &Local) -> Vec<(CommandId, Timestamp)> {
         let durable = self.between(NONE, local.durable).len();
         let batches = self.between(NONE, local.said);
-        let records = batches.iter().enumerate().flat_map(|(number, id)| self.batch(*id).records().map(move |record| (number, record)));
+        let records = batches
+            .iter()
+            .enumerate()
+            .flat_map(|(number, id)| self.batch(*id).records().map(move |record| (number, record)));
         records
-            .filter(|(number, record)| record.header.kind == RecordKind::Commit && (record.header.ballot > 0 || *number < durable))
+            .filter(|(number, record)| {
+                record.header.kind == RecordKind::Commit && (record.header.ballot > 0 || *number < durable)
+            })
             .map(|(_, record)| (record.header.id, record.header.timestamp))
             .collect()
     }
@@ -381,7 +387,9 @@ impl Table {
             return Ok(());
         }
         let kinds = |records: &mut dyn Iterator<Item = &Record>| -> Vec<String> {
-            records.map(|record| format!("{:?} {} {}", record.header.kind, record.header.id, record.header.timestamp)).collect()
+            records
+                .map(|record| format!("{:?} {} {}", record.header.kind, record.header.id, record.header.timestamp))
+                .collect()
         };
         let (ours, theirs) = (kinds(&mut said.iter().copied()), kinds(&mut node.said.iter()));
         let reason = format!("replica {} says {theirs:?} in a schedule and {ours:?} in the scene", local.at + 1);
