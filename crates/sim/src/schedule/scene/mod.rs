@@ -12,6 +12,7 @@
 mod machine;
 mod table;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use types::SlotSet;
@@ -84,6 +85,7 @@ pub struct Explored {
     scene: Scene,
     table: Mutex<Table>,
     first: State,
+    ends: AtomicUsize,
 }
 
 impl Explored {
@@ -93,7 +95,8 @@ impl Explored {
         panics::watch();
         let mut table = Table::new(scene.clone());
         let locals = table.first();
-        Self { scene, table: Mutex::new(table), first: State { locals, path: None } }
+        let first = State { locals, path: None };
+        Self { scene, table: Mutex::new(table), first, ends: AtomicUsize::new(0) }
     }
 
     /// The state at the beginning.
@@ -106,6 +109,12 @@ impl Explored {
     #[must_use]
     pub fn locals_len(&self) -> usize {
         self.table().len()
+    }
+
+    /// How many paths were followed to their end, where nothing more could happen.
+    #[must_use]
+    pub fn ends_len(&self) -> usize {
+        self.ends.load(Ordering::Relaxed)
     }
 
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -158,6 +167,7 @@ impl Explored {
     /// Where nothing more can happen: the schedule that leads there holds, says what the local states say, and settles,
     /// with everybody and without any one of them.
     pub fn settles(&self, state: &State) -> Result<(), Violation> {
+        self.ends.fetch_add(1, Ordering::Relaxed);
         let steps = self.schedule(state);
         let caught = panics::caught(|| {
             let mut world = World::new(self.scene.setting);
