@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use dace::{Beat, Config, Core, Hello, Output, Restore, Submission};
 use types::journal::{RecordKind, body_hash, encode_proposal};
-use types::{Epoch, GroupId, Incarnation, Now, ReplicaId, Timestamp};
+use types::{Epoch, GroupId, Now, ReplicaId, Timestamp};
 
 use super::Scene;
-use super::table::{BatchId, FIRE_NS, Input, Table};
+use super::table::{BatchId, FIRE_NS, Input, Reading, Table};
 use crate::schedule::check::Place;
 use crate::schedule::node::Item;
 use crate::schedule::world::{TIMING, WALL_NS};
@@ -20,6 +20,8 @@ pub(super) struct Machine {
     now: Now,
     items: Vec<Item>,
     durable_items: usize,
+    /// By writer: the life that is heard.
+    heard: Vec<BatchId>,
     /// What the last input added to the journal.
     pub(super) new_items: Vec<Item>,
     pub(super) executed: Vec<Place>,
@@ -42,6 +44,7 @@ impl Machine {
             now: Now { mono_ns: 0, wall_ns: WALL_NS },
             items: Vec::new(),
             durable_items: 0,
+            heard: vec![BatchId::default(); setting.replicas],
             new_items: Vec::new(),
             executed: Vec::new(),
         }
@@ -61,7 +64,7 @@ impl Machine {
         match input {
             Input::Submit(number) => self.submit(number),
             Input::Flush => drop(self.flush()),
-            Input::Read(from, end) => self.read(from, end, table),
+            Input::Read(from, reading) => self.read(from, reading, table),
             Input::Fire => {
                 self.now = Now { mono_ns: self.now.mono_ns + FIRE_NS, wall_ns: self.now.wall_ns + FIRE_NS };
                 let now = self.now;
@@ -69,6 +72,7 @@ impl Machine {
             }
             Input::Crash => {
                 self.core = None;
+                self.heard.fill(BatchId::default());
                 self.items.truncate(self.durable_items);
                 self.executed.clear();
             }
@@ -100,28 +104,29 @@ impl Machine {
         true
     }
 
-    fn read(&mut self, from: usize, end: BatchId, table: &Table) {
+    fn read(&mut self, from: usize, reading: Reading, table: &Table) {
         let now = self.now;
-        let (read, _) = self.core().read_of(replica(from)).expect("a member");
-        let journal = table.between(BatchId::default(), end);
-        let records: Vec<_> = journal.iter().flat_map(|id| table.batch(*id).records()).collect();
-        let opened = records.iter().rev().find(|record| record.header.kind == RecordKind::Open);
-        if let Some(open) = opened.filter(|open| open.header.position > read) {
-            let header = open.header;
+        if self.heard[from] != reading.heard {
+            self.heard[from] = reading.heard;
+            let open = table.batch(reading.heard).records().find(|record| record.header.kind == RecordKind::Open);
+            let header = open.expect("a life begins with its Open").header;
             let hello =
                 Hello { incarnation: header.id.incarnation, opened: header.position, opened_at: header.timestamp };
-            assert!(header.id.incarnation > Incarnation(0), "incarnations begin at 1");
             self.core().handle_hello(now, replica(from), hello).expect("no disk is rolled back");
             self.drain();
         }
-        let mut last = read;
-        for record in records.into_iter().filter(|record| record.header.position > read) {
-            last = record.header.position;
-            self.core().handle_record(now, replica(from), record.clone()).expect("records come in order");
-            self.drain();
+        let (mut read, _) = self.core().read_of(replica(from)).expect("a member");
+        let journal = table.between(BatchId::default(), reading.end);
+        for record in journal.iter().flat_map(|id| table.batch(*id).records()) {
+            if record.header.position == read + 1 {
+                read += 1;
+                self.core().handle_record(now, replica(from), record.clone()).expect("records come in order");
+                self.drain();
+            }
         }
-        let reading = Timestamp(WALL_NS);
-        let beat = Beat { appended: last, durable: last, promise: Timestamp::ZERO, reading, stored: Timestamp::ZERO };
+        let durable = table.position(reading.durable);
+        let (promise, stored) = (Timestamp::ZERO, Timestamp::ZERO);
+        let beat = Beat { appended: read, durable, promise, reading: Timestamp(WALL_NS), stored };
         self.core().handle_beat(now, replica(from), beat).expect("it is true of what was read");
     }
 

@@ -7,7 +7,7 @@
 //! there, record by record, what its local state says.
 //!
 //! A reader takes what a writer said in one go (the records of one input) in one go. A promise is never given, so there
-//! are no cuts; records are read when they are durable. Undurable tails and promises are left to schedules by chance.
+//! are no cuts; records are read when they are durable, unless a scene says otherwise. Promises are left to schedules by chance.
 
 mod machine;
 mod table;
@@ -37,6 +37,8 @@ pub struct Scene {
     /// A reader reads all that there is, not batch by batch. What is lost by that: a reader that is told by a third
     /// replica of a batch which it has not read, and then reads that batch apart from one before it.
     pub reads_all: bool,
+    /// A reader reads what is not durable yet, too, and learns later that it is.
+    pub reads_tails: bool,
 }
 
 /// A state of the group.
@@ -153,9 +155,7 @@ impl Explored {
         }
         let table = self.table();
         let mut steps: Vec<Step> = self.preferences().collect();
-        let replicas = state.locals.len();
-        // Everybody has read that everybody has started.
-        let mut read = vec![vec![1; replicas]; replicas];
+        let mut read = table.read_first(&self.first.locals);
         steps.extend(actions.iter().rev().flat_map(|action| table.steps(action.at, action.input, &mut read)));
         steps
     }

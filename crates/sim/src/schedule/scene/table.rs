@@ -46,14 +46,32 @@ pub(super) enum Input {
     Submit(usize),
     /// All that it said is durable.
     Flush,
-    /// It reads what another said, up to the end of a batch.
-    Read(usize, BatchId),
+    /// It reads what another said.
+    Read(usize, Reading),
     /// Its clock goes on, and its timers fire.
     Fire,
     /// Its process ends.
     Crash,
     /// Its process starts.
     Start,
+}
+
+/// How far a reader is in a journal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(super) struct Reading {
+    /// The batch by which the writer's life began that is heard.
+    pub(super) heard: BatchId,
+    /// What was read last.
+    pub(super) end: BatchId,
+    /// What of it is known to be durable.
+    pub(super) durable: BatchId,
+}
+
+impl Reading {
+    /// Where it goes on in a life that began by `opened`: what was not known to be durable comes again in another one.
+    fn resumed(self, opened: BatchId) -> Self {
+        if self.heard == opened { self } else { Self { heard: opened, end: self.durable, durable: self.durable } }
+    }
 }
 
 /// All by which local states are told apart.
@@ -66,8 +84,10 @@ struct Local {
     durable: BatchId,
     /// The batch by which its present life, or the last one if it is down, is open to readers.
     opened: BatchId,
+    /// The same, durable or not.
+    opening: BatchId,
     /// By writer: how much of its journal was read.
-    read: Vec<BatchId>,
+    read: Vec<Reading>,
     /// What it executed in this life and in those before; no two differ but in length.
     executed: Vec<Place>,
     executed_before: Vec<Place>,
@@ -121,7 +141,8 @@ impl Table {
                     said: NONE,
                     durable: NONE,
                     opened: NONE,
-                    read: vec![NONE; replicas],
+                    opening: NONE,
+                    read: vec![Reading::default(); replicas],
                     executed: Vec::new(),
                     executed_before: Vec::new(),
                     submitted: Vec::new(),
@@ -138,7 +159,8 @@ impl Table {
         for from in 0..replicas {
             for to in (0..replicas).filter(|to| *to != from) {
                 let said = self.local(locals[from]).durable;
-                locals[to] = self.after(locals[to], Input::Read(from, said));
+                let reading = Reading { heard: said, end: said, durable: said };
+                locals[to] = self.after(locals[to], Input::Read(from, reading));
             }
         }
         locals
@@ -183,8 +205,8 @@ impl Table {
             inputs.push(Input::Flush);
         }
         for from in (0..locals.len()).filter(|from| *from != at) {
-            inputs
-                .extend(self.next_batch(local.read[from], self.local(locals[from])).map(|end| Input::Read(from, end)));
+            let readings = self.readings(local.read[from], self.local(locals[from]));
+            inputs.extend(readings.into_iter().map(|reading| Input::Read(from, reading)));
         }
         if local.fires < self.scene.fires[at] && local.is_waiting {
             inputs.push(Input::Fire);
@@ -195,16 +217,29 @@ impl Table {
         inputs
     }
 
-    /// What a reader reads next: one batch or all that there is; after its own restart, all. Nothing of a life that is
-    /// not open yet, and of one that is over only what was sent on a stream that it opened.
-    fn next_batch(&self, read: BatchId, writer: &Local) -> Option<BatchId> {
-        let is_heard = || self.between(NONE, read).contains(&writer.opened);
-        if writer.opened == NONE || !(writer.is_up || is_heard()) {
-            return None;
+    /// What a reader may read next: one batch, or all that there is; after its own restart, all. Nothing of a life that
+    /// is not open yet, and of one that is over only what was sent on a stream that it opened.
+    fn readings(&self, before: Reading, writer: &Local) -> Vec<Reading> {
+        let opened = writer.opened;
+        let from = before.resumed(opened);
+        let journal = self.between(NONE, writer.said);
+        let is_lost = from.end != NONE && !journal.contains(&from.end);
+        if opened == NONE || !(writer.is_up || before.heard == opened) || is_lost {
+            return Vec::new();
         }
-        let takes_all = self.scene.reads_all || read == NONE;
-        let next = if takes_all { Some(writer.durable) } else { self.between(read, writer.durable).first().copied() };
-        next.filter(|next| *next != read)
+        let last = if self.scene.reads_tails { writer.said } else { writer.durable };
+        let news = self.between(from.end, last);
+        let mut ends: Vec<BatchId> = match from.end == NONE || self.scene.reads_all {
+            true => [writer.durable, last].into_iter().filter(|end| news.contains(end)).collect(),
+            false => news.first().copied().into_iter().collect(),
+        };
+        ends.dedup();
+        // A beat alone: what was read is known to be durable now.
+        ends.push(from.end);
+        let durable = self.between(NONE, writer.durable);
+        let until = |end: BatchId| if durable.contains(&end) { end } else { writer.durable };
+        let readings = ends.into_iter().map(|end| Reading { heard: opened, end, durable: until(end) });
+        readings.filter(|reading| (reading.end, reading.durable) != (from.end, from.durable)).collect()
     }
 
     /// The local state after an input.
@@ -266,13 +301,13 @@ impl Table {
         match input {
             Input::Submit(number) => local.submitted.push(number),
             Input::Flush => local.durable = local.said,
-            Input::Read(from, end) => local.read[from] = end,
+            Input::Read(from, reading) => local.read[from] = reading,
             Input::Fire => local.fires += 1,
             Input::Crash => {
                 local.crashes += 1;
                 local.is_up = false;
                 local.said = local.durable;
-                local.read.fill(NONE);
+                local.read.fill(Reading::default());
                 if local.executed.len() > local.executed_before.len() {
                     local.executed_before = core::mem::take(&mut local.executed);
                 }
@@ -286,13 +321,16 @@ impl Table {
         if !machine.new_items.is_empty() {
             local.said = self.batch_id(local.said, machine.new_items.clone());
         }
+        if input == Input::Start {
+            local.opening = local.said;
+        }
         if self.is_eager(local.at) {
             local.durable = local.said;
         }
         let is_flushed = input == Input::Flush || self.is_eager(local.at);
         if local.is_up && local.opened == NONE && is_flushed {
             // `Open` is the first that a life says, and its first flush makes it durable.
-            local.opened = local.durable;
+            local.opened = local.opening;
         }
         local.executed = machine.executed.clone();
         local.is_waiting = machine.is_waiting(FIRE_NS);
@@ -354,19 +392,29 @@ impl Table {
         Ok(())
     }
 
-    /// An input as steps of a schedule. `read`: by reader and writer, the last position read on the path before.
-    pub(super) fn steps(&self, at: usize, input: Input, read: &mut [Vec<u64>]) -> Vec<Step> {
+    /// How far everybody has read at the beginning, by reader and writer.
+    pub(super) fn read_first(&self, first: &[LocalId]) -> Vec<Vec<Reading>> {
+        first.iter().map(|id| self.local(*id).read.clone()).collect()
+    }
+
+    /// The last position of a batch.
+    pub(super) fn position(&self, id: BatchId) -> u64 {
+        self.batch(id).records().last().map_or(0, |record| record.header.position)
+    }
+
+    /// An input as steps of a schedule. `read`: by reader and writer, how far it has read on the path before.
+    pub(super) fn steps(&self, at: usize, input: Input, read: &mut [Vec<Reading>]) -> Vec<Step> {
         let mut steps = match input {
             Input::Submit(number) => vec![Step::Submit(at, self.scene.commands[number].2.clone())],
             Input::Flush => return vec![Step::Flush(at, 0)],
-            Input::Read(from, end) => {
-                let end = self.batch(end).records().last().map_or(0, |record| record.header.position);
-                let before = core::mem::replace(&mut read[at][from], end);
-                vec![Step::Read(from, at, usize::try_from(end - before).expect("short journals"))]
+            Input::Read(from, reading) => {
+                let before = core::mem::replace(&mut read[at][from], reading).resumed(reading.heard);
+                let count = self.position(reading.end) - self.position(before.end);
+                vec![Step::Read(from, at, usize::try_from(count).expect("short journals"))]
             }
             Input::Fire => vec![Step::AdvanceOne(at, FIRE_NS), Step::Tick(at)],
             Input::Crash => {
-                read[at].fill(0);
+                read[at].fill(Reading::default());
                 return vec![Step::Crash(at, 0)];
             }
             Input::Start => vec![Step::Start(at)],
