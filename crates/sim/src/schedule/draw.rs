@@ -191,7 +191,6 @@ struct Drawing<'a> {
 }
 
 /// Draws the schedule of a seed and runs it: its steps, the last of them a `settle`, and what came of them.
-#[must_use]
 pub fn draw(setting: Setting, seed: u64) -> (Vec<Step>, Result<Done, Box<Violation>>) {
     panics::watch();
     let mut steps = Vec::new();

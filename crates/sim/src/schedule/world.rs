@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use dace::{Beat, Config, Core, Message, Mutant, Output, Record, Restore, StreamError, Submission, Timing};
-use types::journal::{RecordKind, body_hash, decode_proposal, encode_proposal};
+use types::journal::{RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal};
 use types::{CommandId, Epoch, GroupId, Now, ReplicaId, SlotSet, Timestamp};
 
 use super::check::Judge;
@@ -186,15 +186,15 @@ impl World {
         for item in items {
             let Item::Said(record) = item else { continue };
             if record.header.kind == RecordKind::Commit {
-                self.committed(at, record)?;
+                self.committed(at, &record.header)?;
             }
         }
         Ok(())
     }
 
     /// A decision of this replica counts.
-    fn committed(&mut self, at: usize, record: &Record) -> Checked {
-        let (id, timestamp) = (record.header.id, record.header.timestamp);
+    fn committed(&mut self, at: usize, header: &RecordHeader) -> Checked {
+        let (id, timestamp) = (header.id, header.timestamp);
         if self.nodes[at].rolled_back.is_some() {
             return Ok(());
         }
@@ -576,9 +576,9 @@ impl World {
             let flags = header.flags;
             format!("says #{} {:?} {id} at {timestamp} ballot {ballot} flags {flags}", header.position, header.kind)
         });
-        self.nodes[at].append(Item::Said(record.clone()));
+        self.nodes[at].append(Item::Said(record));
         // Above ballot 0 the value is fixed already.
-        if header.kind == RecordKind::Commit && header.ballot > 0 { self.committed(at, &record) } else { Ok(()) }
+        if header.kind == RecordKind::Commit && header.ballot > 0 { self.committed(at, &header) } else { Ok(()) }
     }
 
     fn execute(&mut self, at: usize, timestamp: Timestamp, id: CommandId, body: &[u8]) -> Checked {

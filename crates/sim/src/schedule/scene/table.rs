@@ -285,7 +285,7 @@ impl Table {
             machine
         });
         match ran {
-            Ok(machine) => self.note(&mut local, input, machine),
+            Ok(machine) => self.note(&mut local, input, &machine),
             Err(said) => local.panic = Some(said),
         }
         local
@@ -297,7 +297,7 @@ impl Table {
     }
 
     /// What an input changed.
-    fn note(&mut self, local: &mut Local, input: Input, machine: Machine) {
+    fn note(&mut self, local: &mut Local, input: Input, machine: &Machine) {
         match input {
             Input::Submit(number) => local.submitted.push(number),
             Input::Flush => local.durable = local.said,
