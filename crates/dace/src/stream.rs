@@ -358,10 +358,16 @@ impl Core {
             return;
         }
         self.journals[member].doubtful.remove(&id);
+        let takes_late_ack = self.mutates(Mutant::AckAfterReport) && by == By::Ack;
         let known = self.commands.entry(id);
-        match known.attaches[member] {
-            Some(attach) => assert_eq!(attach.timestamp, timestamp, "a replica attaches a command once: {id}"),
-            None => known.attaches[member] = Some(Attach { timestamp, by, durable: false }),
+        match &mut known.attaches[member] {
+            Some(attach) => {
+                assert_eq!(attach.timestamp, timestamp, "a replica attaches a command once: {id}");
+                if takes_late_ack {
+                    attach.by = By::Ack;
+                }
+            }
+            none => *none = Some(Attach { timestamp, by, durable: false }),
         }
         let known = self.commands.at(id).expect("it was just entered");
         if known.stage == Stage::Undecided && !(self.mutates(Mutant::PromiseIgnoresTail) && member != self.me) {

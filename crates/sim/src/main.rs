@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod groups;
+mod schedules;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,6 +62,15 @@ struct Arguments {
     /// Of `--latency`: a directory with `rtt_gcp.csv` and `rtt_aws.csv`, in place of the round trips built in.
     #[arg(long, requires = "latency")]
     data: Option<PathBuf>,
+    /// Draws this many schedules of bare cores, driven step by step, and runs them.
+    #[arg(long)]
+    schedules: Option<u64>,
+    /// Runs a schedule or a witness from a file, step by step; with `--calm` the rule that it is for is in place.
+    #[arg(long)]
+    schedule: Option<PathBuf>,
+    /// Looks for a schedule that shows what a rule is for, `--seeds` schedules; `all`: those that have none yet.
+    #[arg(long)]
+    witness: Option<String>,
     /// Threads; 0: one per processor.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -87,6 +97,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.latency {
         return latency(arguments.data.as_deref());
+    }
+    if let Some(count) = arguments.schedules {
+        return schedules::draw(&arguments, count);
+    }
+    if let Some(path) = &arguments.schedule {
+        return schedules::file(&arguments, path);
+    }
+    if let Some(name) = &arguments.witness {
+        return schedules::witness(&arguments, name);
     }
     if arguments.mutants {
         return groups::mutants(&arguments);

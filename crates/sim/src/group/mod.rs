@@ -4,7 +4,7 @@
 //! One thread, one queue of events, one seed: the same seed gives the same run, byte for byte.
 
 mod asks;
-mod check;
+pub(crate) mod check;
 mod client;
 mod clock;
 mod coverage;
@@ -17,7 +17,7 @@ mod loss;
 mod machine;
 mod net;
 mod ordered;
-mod panics;
+pub(crate) mod panics;
 mod peers;
 mod plan;
 mod queue;

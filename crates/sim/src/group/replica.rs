@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dace::{Config, Core, Output, Restore, Timing};
+use dace::{Config, Core, Mutant, Output, Restore, Timing};
 use types::journal::decode_proposal;
 use types::{Command, CommandId, ReplicaId, Timestamp};
 
@@ -131,7 +131,28 @@ impl World {
         if self.machines[at].is_rolled_back {
             return Ok(());
         }
-        decided.into_iter().try_for_each(|(id, timestamp)| self.judge.decided(at, id, timestamp))
+        for (id, timestamp) in decided {
+            self.judge.decided(at, id, timestamp)?;
+            if self.options.mutant == Some(Mutant::AnswersBeforeExecution) {
+                self.answer_early(at, id, timestamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A rule taken out: the client of a command is told what comes of it now, though it is only decided.
+    fn answer_early(&mut self, at: usize, id: CommandId, timestamp: Timestamp) -> Checked {
+        let now = self.queue.now();
+        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
+        let Some(client) = life.waiting.remove(&id) else { return Ok(()) };
+        let body = self.judge.history.body(id);
+        let command = decode_proposal(body).ok().and_then(|(_, start)| Command::from_bytes(&body[start..]).ok());
+        let execution = command.and_then(|command| catalog::execute(&life.live, timestamp, id, &command).ok());
+        let Some(execution) = execution else { return Ok(()) };
+        let durable = self.holders(timestamp, id);
+        self.judge.acked(now, id, &execution.outcome, durable)?;
+        self.answered(client, Some(&execution.outcome));
+        Ok(())
     }
 
     /// Does what the core puts out, then starts what follows from it.
