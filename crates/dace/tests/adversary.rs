@@ -4,7 +4,7 @@
 mod group;
 
 use bytes::Bytes;
-use dace::{Beat, Fetched, Message, PeerBase, Record, Watermark};
+use dace::{Beat, Fetched, Hello, Message, PeerBase, Record, Watermark};
 use group::{Group, Item, WALL_NS};
 use proptest::prelude::*;
 use types::journal::{RecordHeader, RecordKind, encode_proposal};
@@ -190,7 +190,10 @@ fn lie() -> impl Strategy<Value = Lie> {
             2 => Message::Settled { id, cut: timestamp },
             3 => Message::Ask { read: number, slots: SlotSet::Some(vec![Slot(slot)]) },
             _ => {
-                Message::Answer { read: number, pending: vec![id], watermark: Watermark::Slots(vec![(timestamp, id)]) }
+                // The `Open` is put in when it is given.
+                let by = Hello { incarnation: Incarnation(0), opened: 0, opened_at: Timestamp::ZERO };
+                let watermark = Watermark::Slots(vec![(timestamp, id)]);
+                Message::Answer { read: number, by, pending: vec![id], watermark }
             }
         })
     });
@@ -215,6 +218,7 @@ proptest! {
         group.submit(3, &slot(5), b"b").0.unwrap();
         settle(&mut group);
         let liar = ReplicaId(2);
+        let opened = group.core(2).hello().unwrap();
         for lie in lies {
             let now = group.node(1).now;
             let (read, durable) = group.core(1).read_of(liar).unwrap();
@@ -231,7 +235,12 @@ proptest! {
                     let _ = core.handle_beat(now, liar, Beat { appended: read, durable, promise, reading, stored: promise });
                 }
                 Lie::Base(base) => drop(core.handle_base(now, liar, base)),
-                Lie::Message(message) => core.handle_message(now, liar, message),
+                Lie::Message(mut message) => {
+                    if let Message::Answer { by, .. } = &mut message {
+                        *by = opened;
+                    }
+                    core.handle_message(now, liar, message);
+                }
                 Lie::Advance(ns) => {
                     group.advance(ns);
                     let _ = group.deliver(3, 1);
