@@ -5,7 +5,7 @@
 //! base needs to list no command.
 //!
 //! In a larger group a mark serves once everything that the replica said before it is about commands that
-//! are settled: whatever it said of others is then said again behind the base, and again no command need be
+//! are settled: all that it said of others then stands behind the base, and again no command need be
 //! listed. One command that is never decided would pin the journal, but it would pin the cut as well.
 
 use std::collections::VecDeque;

@@ -39,6 +39,11 @@ impl Core {
         first + unit / 2 * rank + unit / 2 * ((1 << attempts) - 1)
     }
 
+    /// A recovery is due in `ns`.
+    pub(crate) fn recover_in(&mut self, ns: u64, id: CommandId) {
+        self.arm_recovery(self.clock.mono_ns().saturating_add(ns), id);
+    }
+
     /// Another replica's higher ballot was joined: it is given time to end what it began.
     fn yield_to(&mut self, id: CommandId) {
         let Some(known) = self.commands.at_mut(id) else { return };
@@ -66,9 +71,9 @@ impl Core {
         for (id, leads) in ids {
             if leads {
                 self.commands.at_mut(id).expect("it was just listed").yields_until = 0;
-                self.arm(self.recovery_delay(id, true), Timer::Recover(id));
+                self.recover_in(self.recovery_delay(id, true), id);
             } else if id.replica == self.config.replica {
-                self.give_up(id);
+                self.go_without(id);
             }
         }
     }
@@ -80,14 +85,15 @@ impl Core {
         if known.stage != Stage::Undecided || known.decision.is_some() {
             return;
         }
+        known.recovers_at = None;
         if self.clock.mono_ns() < known.yields_until {
             let until = known.yields_until;
-            self.timers.arm(until, Timer::Recover(id));
+            self.arm_recovery(until, id);
             return;
         }
         let ready = known.payload.is_some() && known.endorsed && (known.attached.is_some() || !only_attached);
         known.attempts = known.attempts.saturating_add(1);
-        self.arm(self.recovery_delay(id, false), Timer::Recover(id));
+        self.recover_in(self.recovery_delay(id, false), id);
         if !ready || self.phase != Phase::Running {
             return;
         }

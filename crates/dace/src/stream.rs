@@ -544,7 +544,7 @@ impl Core {
         known.endorsed = true;
         if known.stage == Stage::Undecided && !self.is_alone() && self.phase != Phase::Restoring {
             let suspected = self.config.member(id.replica).is_some_and(|member| self.suspects & bit(member) != 0);
-            self.arm(self.recovery_delay(id, suspected), Timer::Recover(id));
+            self.recover_in(self.recovery_delay(id, suspected), id);
         }
     }
 

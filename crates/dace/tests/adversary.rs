@@ -328,3 +328,31 @@ fn a_base_stands_above_all_that_it_settles() {
     let base = group.core(4).base(cut);
     assert!(base.as_ref().is_none_or(|base| base.cut >= at), "{base:?}");
 }
+
+/// A link that flaps makes a suspicion come and go. Each time it hastens the recovery, and adds nothing to it.
+#[test]
+fn suspicions_that_come_and_go_do_not_add_up() {
+    let mut group = Group::new(3, 1);
+    group.start_all();
+    let id = group.submit(1, &slot(5), b"x").0.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 2).unwrap();
+    group.flush(2, None);
+    group.crash(1);
+    for flap in 0..400 {
+        let now = group.node(2).now;
+        group.core(2).suspect(now, ReplicaId(1), flap % 2 == 0);
+        group.drain(2);
+        group.advance(1_000_000);
+    }
+    // 3 sends, and does not hear: nothing is decided.
+    for _ in 0..120 {
+        group.deliver(3, 2).unwrap();
+        group.advance(1_000_000_000);
+        group.tick(2);
+        group.flush(2, None);
+    }
+    let is_prepare = |item: &&Item| matches!(item, Item::Said(record) if record.header.kind == RecordKind::Prepare && record.header.id == id);
+    let prepares = group.nodes[&2].journal.iter().filter(is_prepare).count();
+    assert!((2..12).contains(&prepares), "{prepares} ballots in two minutes");
+}
