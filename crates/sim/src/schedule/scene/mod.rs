@@ -1,7 +1,7 @@
 //! Scenes: small cases of which every interleaving is tried (`tests/scenes.rs`, with the checker of `stateright`).
 //!
 //! A replica is a function of its inputs, so that a state of the group is one local state per replica, and a step
-//! is an input of one of them. Local states are made once and looked up ever after ([`Scene::next`]): two histories of a
+//! is an input of one of them. Local states are made once and looked up ever after ([`Explored::next`]): two histories of a
 //! replica that said the same, read the same, executed the same and have the same timers behind them are taken for
 //! one. That this is right is checked wherever a path ends: the path is run as a schedule, and every replica must say
 //! there, record by record, what its local state says.
