@@ -73,10 +73,11 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-/// The steps of a text: one a line, blank lines and lines that begin with `#` passed over.
+/// The steps of a text: one a line; blank lines, and what stands behind a `#`, are passed over.
 pub fn parse(text: &str) -> Result<Vec<Step>, ParseError> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
-    lines.map(|(at, line)| line.parse().map_err(|()| ParseError { line: at + 1, text: line.to_owned() })).collect()
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default()).enumerate();
+    let steps = lines.filter(|(_, line)| !line.trim().is_empty());
+    steps.map(|(at, line)| line.parse().map_err(|()| ParseError { line: at + 1, text: line.to_owned() })).collect()
 }
 
 impl FromStr for Step {
@@ -231,6 +232,7 @@ mod tests {
         let steps = parse(text).unwrap();
         let written: String = steps.iter().map(|step| format!("{step}\n")).collect();
         assert_eq!(written, text);
+        assert_eq!(parse("# one\n\ntick 2  # fires\n"), Ok(vec![Step::Tick(1)]));
     }
 
     #[test]
