@@ -5,7 +5,7 @@
 //! base needs to list no command.
 //!
 //! In a larger group a mark serves once everything that the replica said before it is about commands that
-//! are settled: whatever it said of others is then said again behind the base, and again no command need be
+//! are settled: all that it said of others then stands behind the base, and again no command need be
 //! listed. One command that is never decided would pin the journal, but it would pin the cut as well.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use crate::journal::Opened;
 /// The version byte that opens an encoded base.
 const VERSION: u8 = 1;
 /// No journal grows longer than this.
-const POSITION_MAX: u64 = u64::MAX / 2;
+pub(crate) const POSITION_MAX: u64 = u64::MAX / 2;
 /// Marks remembered. When there are more, every second one is forgotten: the next base then trims a little
 /// less than it could.
 const MARKS_MAX: usize = 4096;
@@ -326,6 +326,11 @@ impl Core {
             return self.lone_base(cut);
         }
         assert!(cut <= self.trimmable(), "only what n - f members hold is trimmed");
+        if cut < self.settled_cut {
+            // A peer that knows of more stored states has said that ids above `cut` are settled. A reader whose state
+            // is at `cut` still needs what was attached of them.
+            return None;
+        }
         let unsettled = self.commands.iter().filter(|(_, known)| {
             let settled =
                 known.stage == Stage::Executed && known.decision.is_some_and(|decision| decision.timestamp <= cut);

@@ -21,6 +21,9 @@ const WALL_NS_MAX: u64 = u64::MAX / 2;
 /// No journal holds a timestamp above this: a clock that starts at [`WALL_NS_MAX`] needs a century to get here.
 pub(crate) const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 4 * 3);
 
+/// Nothing above this is taken from a peer: what is attached above it here still lies below [`TIMESTAMP_MAX`].
+pub(crate) const SAID_MAX: Timestamp = Timestamp(u64::MAX / 8 * 5);
+
 /// See the file's documentation.
 #[derive(Clone)]
 pub(crate) struct Clock {

@@ -124,7 +124,7 @@ pub(crate) struct Known {
     pub(crate) impatient: bool,
     /// The length of its body while it counts as an own command that is not executed.
     pub(crate) flying: Option<usize>,
-    /// Ballots above the first coordinator's that were begun or joined here.
+    /// How often a recovery was due here, or another's ballot was joined.
     pub(crate) attempts: u32,
     /// The slots in which readers beside the loop wait for it.
     pub(crate) pended: Option<SlotSet>,
@@ -134,6 +134,8 @@ pub(crate) struct Known {
     pub(crate) heard: u64,
     /// Until when (ns of the monotonic clock) whoever began the ballot joined last is given time.
     pub(crate) yields_until: u64,
+    /// When (ns of the monotonic clock) its one recovery timer fires; `None` when none is armed.
+    pub(crate) recovers_at: Option<u64>,
 }
 
 impl Known {
@@ -159,6 +161,7 @@ impl Known {
             fetches: 0,
             heard: 0,
             yields_until: 0,
+            recovers_at: None,
         }
     }
 

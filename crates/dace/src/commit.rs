@@ -61,19 +61,25 @@ impl Core {
         !self.is_alone() && timestamp > self.clock.reading().plus_ns(CLOCK_AHEAD_NS_MAX)
     }
 
-    /// A time-out, or a suspicion: as the first coordinator, goes on without the members of `Q` that did not
-    /// answer, or whose answer is too far ahead.
+    /// A time-out: as the first coordinator, goes on without the members of `Q` that did not answer, or whose
+    /// answer is too far ahead.
     pub(crate) fn give_up(&mut self, id: CommandId) {
         let Some(known) = self.commands.at_mut(id) else { return };
         if known.lead != Lead::Collecting || known.decision.is_some() {
             return;
         }
         known.impatient = known.gave_up;
-        known.gave_up = true;
-        self.check_acks(id);
+        self.go_without(id);
         if self.commands.at(id).is_some_and(|known| known.lead == Lead::Collecting) {
             self.arm(self.timing.give_up_ns, Timer::GiveUp(id));
         }
+    }
+
+    /// As the first coordinator, waits no longer for all of `Q`.
+    pub(crate) fn go_without(&mut self, id: CommandId) {
+        let Some(known) = self.commands.at_mut(id).filter(|known| known.lead == Lead::Collecting) else { return };
+        known.gave_up = true;
+        self.check_acks(id);
     }
 
     /// The n-f slow path: the maximum of any `n - f` acks, the own one among them.
@@ -131,6 +137,9 @@ impl Core {
 
     /// A durable `Commit` of a member.
     pub(crate) fn handle_commit(&mut self, member: Member, header: &RecordHeader) {
+        if member != self.me && !self.may_be_decided(header.id, header.timestamp) {
+            return self.distrust(member);
+        }
         self.learn_decision(header.id, header.timestamp);
         // Who decides raises its floors with it.
         self.count_raise(member, header.id, header.timestamp);
@@ -204,8 +213,13 @@ impl Core {
                 self.arm(self.timing.give_up_ns, Timer::GiveUp(id));
             }
             let known = self.commands.at(id).expect("it was found above");
+            if known.payload.is_none() {
+                // Said about, and never attached: no copy was kept. Who has forgotten it says so.
+                self.arm(self.timing.fetch_ns, Timer::Fetch(id));
+            }
+            let known = self.commands.at(id).expect("it was found above");
             if known.endorsed {
-                self.arm(self.recovery_delay(id, false), Timer::Recover(id));
+                self.recover_in(self.recovery_delay(id, false), id);
             } else {
                 self.endorse(id);
             }

@@ -21,7 +21,8 @@ pub(crate) enum Stream {
     Behind,
     /// Records are taken from [`Journal::read`] on.
     Open,
-    /// The writer lost its disk: nothing it says counts any more. Never left.
+    /// The writer lost its disk, or contradicts itself: nothing more is read of it. Never left; a restart of this
+    /// replica forgets it.
     Refused,
 }
 

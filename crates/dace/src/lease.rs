@@ -161,18 +161,18 @@ impl Core {
     }
 
     /// Wants the lease of a zone from now on, and renews it, until [`Core::drop_lease`]. `salt` is fresh and random.
-    pub fn want_lease(&mut self, now: Now, zone: Zone, salt: [u8; 32]) -> Result<(), LeaseError> {
+    pub fn want_lease(&mut self, now: Now, zone: &Zone, salt: [u8; 32]) -> Result<(), LeaseError> {
         if zone.0.len() > ZONE_LEN_MAX {
             return Err(LeaseError::TooLong);
         }
-        if self.leases.held.len() >= LEASES_MAX && !self.leases.held.contains_key(&zone) {
+        if self.leases.held.len() >= LEASES_MAX && !self.leases.held.contains_key(zone) {
             return Err(LeaseError::Full);
         }
         self.clock.advance(now);
-        let fresh = !self.leases.held.contains_key(&zone);
+        let fresh = !self.leases.held.contains_key(zone);
         self.leases.held.entry(zone.clone()).or_default().salt = salt;
         if fresh {
-            self.request_lease(&zone);
+            self.request_lease(zone);
         }
         self.advance();
         Ok(())

@@ -27,6 +27,7 @@
 
 mod ack;
 mod base;
+mod check;
 mod clock;
 mod command;
 mod commit;

@@ -5,12 +5,14 @@ use bytes::Bytes;
 use types::journal::{RecordKind, decode_proposal};
 use types::{CommandId, Now, ReplicaId, SlotSet, Timestamp};
 
+use crate::check::are_slots;
 use crate::command::Stage;
 use crate::core::Core;
 use crate::index::Place;
 use crate::journal::Stream;
 use crate::output::{Output, Record};
 use crate::status::Phase;
+use crate::stream::Hello;
 use crate::timer::Timer;
 
 /// See the file's documentation.
@@ -41,6 +43,8 @@ pub enum Message {
     Answer {
         /// The asker's number of the read.
         read: u64,
+        /// Who answers: it counts with those who read this very journal.
+        by: Hello,
         /// What must be executed at the asker.
         pending: Vec<CommandId>,
         /// Per slot (or for all of them) what was executed last.
@@ -89,8 +93,13 @@ impl Core {
             Message::Fetch { id } => self.handle_fetch(from, id),
             Message::Fetched(fetched) => self.handle_fetched(&fetched),
             Message::Settled { id, cut } => self.handle_settled(id, cut),
-            Message::Ask { read, slots } => self.handle_ask(from, read, &slots),
-            Message::Answer { read, pending, watermark } => self.handle_answer(from, read, pending, watermark),
+            Message::Ask { read, slots } if are_slots(&slots) => self.handle_ask(from, read, &slots),
+            Message::Ask { .. } => {}
+            Message::Answer { read, by, pending, watermark } => {
+                if self.reads_journal(from, by) {
+                    self.handle_answer(from, read, pending, watermark);
+                }
+            }
         }
         self.advance();
     }
@@ -133,7 +142,8 @@ impl Core {
 
     fn handle_fetched(&mut self, fetched: &Fetched) {
         let id = fetched.id;
-        if self.is_settled(id) || self.commands.at(id).is_none() || decode_proposal(&fetched.body).is_err() {
+        let sensible = fetched.is_sensible(self.config.n()) && decode_proposal(&fetched.body).is_ok();
+        if self.is_settled(id) || self.commands.at(id).is_none() || !sensible {
             return;
         }
         let mut record = Record::bare(RecordKind::Propose, self.config.epoch, 0, id, fetched.t0);
@@ -143,7 +153,7 @@ impl Core {
         record.body = fetched.body.clone();
         self.learn_payload(&record);
         self.endorse(id);
-        if let Some(timestamp) = fetched.decision {
+        if let Some(timestamp) = fetched.decision.filter(|timestamp| self.may_be_decided(id, *timestamp)) {
             self.learn_decision(id, timestamp);
         } else {
             self.consider(id);

@@ -125,6 +125,23 @@ mutants! {
     StarInOneSlot = "star_in_one_slot",
 }
 
+impl Mutant {
+    /// Those that take out a rule of leases: nothing shows where nobody wants one.
+    pub const OF_LEASES: &'static [Self] = &[
+        Self::SmallLease,
+        Self::NoGrantorAck,
+        Self::NoGrantorAccept,
+        Self::NoActivation,
+        Self::LeasedReadNoWait,
+        Self::LeaseFromReceipt,
+        Self::DriftIgnored,
+        Self::GrantsForgotten,
+        Self::GrantOfAnyIncarnation,
+        Self::QuorumIgnoresGrants,
+        Self::RenewsWhileHeldUp,
+    ];
+}
+
 impl core::fmt::Display for Mutant {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.name())

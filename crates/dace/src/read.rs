@@ -18,11 +18,13 @@ use crate::command::Stage;
 use crate::config::Member;
 use crate::core::Core;
 use crate::index::Place;
+use crate::journal::{Opened, Stream};
 use crate::message::{Message, Watermark};
 use crate::mutant::Mutant;
 use crate::output::Output;
 use crate::propose::SubmitError;
 use crate::status::Phase;
+use crate::stream::Hello;
 use crate::timer::Timer;
 
 /// Rounds of replies that a read of several slots tries.
@@ -148,8 +150,19 @@ impl Core {
 
     pub(crate) fn handle_ask(&mut self, to: ReplicaId, read: u64, slots: &SlotSet) {
         let (pending, watermark) = self.answer(slots);
-        let message = Message::Answer { read, pending, watermark };
+        let Some(by) = self.hello() else { return };
+        let message = Message::Answer { read, by, pending, watermark };
         self.outputs.push_back(Output::Send { to, message });
+    }
+
+    /// Whether this very journal of a member is read here. One that began on a rolled-back disk has forgotten what it
+    /// attached, and is refused once it says hello: until then its answers must not count either.
+    pub(crate) fn reads_journal(&self, from: ReplicaId, by: Hello) -> bool {
+        let Some(member) = self.config.member(from) else { return false };
+        let journal = &self.journals[member];
+        let is_known =
+            journal.incarnation == by.incarnation && journal.opened == Opened { position: by.opened, at: by.opened_at };
+        is_known && journal.stream != Stream::Refused
     }
 
     pub(crate) fn handle_answer(&mut self, from: ReplicaId, read: u64, pending: Vec<CommandId>, watermark: Watermark) {

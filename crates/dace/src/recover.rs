@@ -40,6 +40,11 @@ impl Core {
         first + unit / 2 * rank + unit / 2 * ((1 << attempts) - 1)
     }
 
+    /// A recovery is due in `ns`.
+    pub(crate) fn recover_in(&mut self, ns: u64, id: CommandId) {
+        self.arm_recovery(self.clock.mono_ns().saturating_add(ns), id);
+    }
+
     /// Another replica's higher ballot was joined: it is given time to end what it began.
     fn yield_to(&mut self, id: CommandId) {
         let Some(known) = self.commands.at_mut(id) else { return };
@@ -67,9 +72,9 @@ impl Core {
         for (id, leads) in ids {
             if leads {
                 self.commands.at_mut(id).expect("it was just listed").yields_until = 0;
-                self.arm(self.recovery_delay(id, true), Timer::Recover(id));
+                self.recover_in(self.recovery_delay(id, true), id);
             } else if id.replica == self.config.replica {
-                self.give_up(id);
+                self.go_without(id);
             }
         }
     }
@@ -81,14 +86,15 @@ impl Core {
         if known.stage != Stage::Undecided || known.decision.is_some() {
             return;
         }
+        known.recovers_at = None;
         if self.clock.mono_ns() < known.yields_until {
             let until = known.yields_until;
-            self.timers.arm(until, Timer::Recover(id));
+            self.arm_recovery(until, id);
             return;
         }
         let ready = known.payload.is_some() && known.endorsed && (known.attached.is_some() || !only_attached);
         known.attempts = known.attempts.saturating_add(1);
-        self.arm(self.recovery_delay(id, false), Timer::Recover(id));
+        self.recover_in(self.recovery_delay(id, false), id);
         if !ready || self.phase != Phase::Running {
             return;
         }
@@ -176,8 +182,12 @@ impl Core {
     pub(crate) fn handle_report(&mut self, member: Member, header: &RecordHeader) {
         let (id, ballot) = (header.id, header.ballot);
         let Some(said) = said(header) else { return };
-        if let Said::Attached(..) = said {
-            self.count_attach(member, id);
+        match said {
+            Said::Attached(..) => self.count_attach(member, id),
+            Said::Committed(timestamp) if member != self.me && !self.may_be_decided(id, timestamp) => {
+                return self.distrust(member);
+            }
+            _ => {}
         }
         let Some(known) = self.commands.at_mut(id) else { return };
         known.heard = known.heard.max(ballot);
@@ -295,6 +305,9 @@ impl Core {
         if header.ballot < known.joined || known.payload.is_none() {
             return;
         }
+        if known.accepted.is_some_and(|(ballot, value)| ballot == header.ballot && value != header.timestamp) {
+            return self.distrust(member);
+        }
         if header.ballot > known.joined && known.lead != Lead::None {
             self.counters.duels += 1;
             known.lead = Lead::None;
@@ -333,7 +346,9 @@ impl Core {
         if *ballot != header.ballot {
             return;
         }
-        assert_eq!(*timestamp, header.timestamp, "one value per ballot: {id}");
+        if *timestamp != header.timestamp {
+            return self.distrust(member);
+        }
         *accepted |= bit(member);
         let (ballot, timestamp) = (*ballot, *timestamp);
         // The own one is among them.

@@ -363,7 +363,7 @@ impl Core {
 }
 
 /// Kinds that this version never says.
-fn is_later(kind: RecordKind) -> bool {
+pub(crate) fn is_later(kind: RecordKind) -> bool {
     use RecordKind as K;
     matches!(kind, K::Enter | K::Have)
 }

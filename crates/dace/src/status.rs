@@ -64,6 +64,8 @@ pub struct Counters {
     pub leased_reads: u64,
     /// Leased reads that waited for a pending write.
     pub leased_reads_waited: u64,
+    /// What a peer said and cannot be, seen only when it was durable: the peer is refused.
+    pub contradictions: u64,
 }
 
 /// A snapshot of where the core stands.

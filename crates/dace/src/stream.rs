@@ -107,6 +107,20 @@ pub enum StreamError {
         /// What is wrong.
         fault: LayoutError,
     },
+    /// A record that no member can have said, or that contradicts what was said before.
+    #[error("record {position} makes no sense: {fault}")]
+    Nonsense {
+        /// The record.
+        position: u64,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// A base that no member can have.
+    #[error("a base that makes no sense")]
+    Base,
+    /// The journal is not the one that was read before. The stream is never opened again.
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The state is older than the base.
     #[error(transparent)]
     Behind(#[from] Behind),
@@ -169,6 +183,9 @@ impl Core {
     /// The writer has trimmed the position that is wanted: its records come from behind its base.
     pub fn handle_base(&mut self, now: Now, from: ReplicaId, base: PeerBase) -> Result<(), StreamError> {
         let member = self.writer(from)?;
+        if !base.is_sensible() {
+            return Err(StreamError::Base);
+        }
         if base.position <= self.journals[member].read {
             return Ok(());
         }
@@ -205,6 +222,7 @@ impl Core {
         if carries_command(&record.header) {
             decode_proposal(&record.body).map_err(|fault| StreamError::Payload { position, fault })?;
         }
+        self.check_record(member, &record.header)?;
         self.clock.advance(now);
         self.note(member, record);
         self.advance();
@@ -340,10 +358,16 @@ impl Core {
             return;
         }
         self.journals[member].doubtful.remove(&id);
+        let takes_late_ack = self.mutates(Mutant::AckAfterReport) && by == By::Ack;
         let known = self.commands.entry(id);
-        match known.attaches[member] {
-            Some(attach) => assert_eq!(attach.timestamp, timestamp, "a replica attaches a command once: {id}"),
-            None => known.attaches[member] = Some(Attach { timestamp, by, durable: false }),
+        match &mut known.attaches[member] {
+            Some(attach) => {
+                assert_eq!(attach.timestamp, timestamp, "a replica attaches a command once: {id}");
+                if takes_late_ack {
+                    attach.by = By::Ack;
+                }
+            }
+            none => *none = Some(Attach { timestamp, by, durable: false }),
         }
         let known = self.commands.at(id).expect("it was just entered");
         if known.stage == Stage::Undecided && !(self.mutates(Mutant::PromiseIgnoresTail) && member != self.me) {
@@ -446,6 +470,9 @@ impl Core {
             if !self.acts_early(&record.header) || record.header.kind == RecordKind::Propose {
                 self.act(member, &record);
             }
+            if self.journals[member].stream == Stream::Refused {
+                return;
+            }
         }
     }
 
@@ -523,7 +550,7 @@ impl Core {
         known.endorsed = true;
         if known.stage == Stage::Undecided && !self.is_alone() && self.phase != Phase::Restoring {
             let suspected = self.config.member(id.replica).is_some_and(|member| self.suspects & bit(member) != 0);
-            self.arm(self.recovery_delay(id, suspected), Timer::Recover(id));
+            self.recover_in(self.recovery_delay(id, suspected), id);
         }
     }
 

@@ -58,6 +58,10 @@ impl Timers {
         self.queue.insert((mono_ns, timer));
     }
 
+    fn disarm(&mut self, mono_ns: u64, timer: Timer) {
+        self.queue.remove(&(mono_ns, timer));
+    }
+
     /// When the next one fires.
     pub(crate) fn next(&self) -> Option<u64> {
         self.queue.first().map(|(at, _)| *at)
@@ -77,6 +81,21 @@ impl Core {
     /// Arms `timer` to fire in `ns`.
     pub(crate) fn arm(&mut self, ns: u64, timer: Timer) {
         self.timers.arm(self.clock.mono_ns().saturating_add(ns), timer);
+    }
+
+    /// Arms the recovery timer of a command to fire at `mono_ns`, or when it fires already if that is sooner. There is
+    /// one per command: suspicions come and go, and must not add to them.
+    pub(crate) fn arm_recovery(&mut self, mono_ns: u64, id: CommandId) {
+        let Some(known) = self.commands.at_mut(id) else { return };
+        let armed = known.recovers_at;
+        if armed.is_some_and(|at| at <= mono_ns) {
+            return;
+        }
+        known.recovers_at = Some(mono_ns);
+        if let Some(at) = armed {
+            self.timers.disarm(at, Timer::Recover(id));
+        }
+        self.timers.arm(mono_ns, Timer::Recover(id));
     }
 
     /// Does what is due.

@@ -101,6 +101,47 @@ fn a_trimmed_group_brings_a_lost_member_back_by_snapshot() {
     assert_eq!(group.nodes[&3].executed, group.nodes[&1].executed);
 }
 
+/// The only failure is the disk of the second, which forgets that it attached a visible write. The third reads its journal
+/// up to that, and will refuse it; its answer to a read may come first.
+#[test]
+fn an_answer_from_a_rolled_back_disk_does_not_count() {
+    let mut group = Group::new(3, 1);
+    group.start_all();
+    let copy = (group.node(2).journal.clone(), group.node(2).durable);
+    group.submit(1, &slot(5), b"a").0.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 2).unwrap();
+    group.flush(2, None);
+    group.deliver(2, 1).unwrap();
+    group.flush(1, None);
+    assert_eq!(group.node(1).executed.len(), 1, "visible at its coordinator");
+    group.deliver(2, 3).unwrap();
+    group.crash(2);
+    (group.node(2).journal, group.node(2).durable) = copy;
+    group.restore(2).unwrap();
+    group.start(2);
+    group.flush(2, None);
+    group.messages.clear();
+    let now = group.node(3).now;
+    group.core(3).handle_read(now, slot(5)).unwrap();
+    group.tick(3);
+    for (from, to) in [(3, 2), (2, 3)] {
+        group.messages.retain(|(a, b, _)| (*a, *b) == (from, to));
+        assert!(!group.messages.is_empty(), "the second is asked, and answers");
+        while group.messages.iter().any(|(a, ..)| *a == from) {
+            group.give();
+        }
+    }
+    assert_eq!(group.node(3).reads, [] as [u64; 0], "with the second it is no majority");
+    assert!(group.connect(2, 3).is_err(), "it is refused");
+    for _ in 0..4 {
+        group.exchange();
+        group.advance(500_000_000);
+    }
+    assert_eq!(group.node(3).reads.len(), 1, "the first answers, too");
+    assert_eq!(group.node(3).executed.len(), 1);
+}
+
 #[test]
 fn a_quorum_read_waits_for_what_was_visible() {
     let mut group = Group::new(3, 1);

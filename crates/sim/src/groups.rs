@@ -1,68 +1,136 @@
-//! `--nodes n`, `--mutants`: the world of a group of replicas from the command line.
+//! `--nodes n`, `--groups`, `--mutants`: the world of a group of replicas from the command line.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sim::group::{self, Coverage, Failure, Options};
+use sim::group::{self, Coverage, Defect, Failure, Options, Violation};
 
 use crate::Arguments;
 
 /// The groups in which mutants are looked for: replicas and faults.
 const GROUPS: [(usize, usize); 4] = [(3, 1), (5, 2), (3, 1), (5, 1)];
 
-/// The usual number of faults that a group of `nodes` survives: one, if it can.
-fn usual_faults(nodes: usize) -> usize {
-    usize::from(nodes >= 3)
+/// Replicas of a group, and how many of them may fail.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    nodes: usize,
+    faults: usize,
 }
 
-/// Runs the seeds that were asked for.
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let nodes = arguments.nodes;
-    let faults = arguments.faults.unwrap_or_else(|| usual_faults(nodes));
-    if faults > nodes.saturating_sub(1) / 2 {
-        eprintln!("a group of {nodes} does not survive {faults} faults");
-        return ExitCode::FAILURE;
+impl Size {
+    fn new(nodes: usize, faults: usize) -> Result<Self, String> {
+        if nodes < 2 || faults > (nodes - 1) / 2 {
+            return Err(format!("a group of {nodes} does not survive {faults} faults"));
+        }
+        Ok(Self { nodes, faults })
     }
-    let mutant = match arguments.mutant.as_deref().map(str::parse).transpose() {
-        Ok(mutant) => mutant,
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (nodes, faults) = text.split_once('/').ok_or("a group is written as replicas/faults: 5/2")?;
+        let number = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
+        Self::new(number(nodes)?, number(faults)?)
+    }
+}
+
+/// What is taken out, by its name: a rule of the protocol, or one of execution.
+fn taken_out(name: Option<&str>) -> Result<(Option<dace::Mutant>, Option<Defect>), String> {
+    let Some(name) = name else { return Ok((None, None)) };
+    match (name.parse(), name.parse()) {
+        (Ok(mutant), _) => Ok((Some(mutant), None)),
+        (_, Ok(defect)) => Ok((None, Some(defect))),
+        (Err(reason), _) => Err(reason),
+    }
+}
+
+/// Runs the groups that were asked for.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match run_groups(arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(reason) => {
             eprintln!("{reason}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let options =
-        |seed| Options { mutant, is_calm: arguments.calm, trace: arguments.trace, ..Options::new(seed, nodes, faults) };
-    let began = Instant::now();
-    let (total, failures) = run_all(arguments, options);
-    let seconds = began.elapsed().as_secs_f64();
-    failures.iter().for_each(|failure| explain(failure, arguments, faults));
-    println!(
-        "n = {nodes}, f = {faults}: {} seeds hold, {} fail, in {seconds:.1} s; {} simulated s; {} events, {:.0} a second \
-         over {} threads, {:.0} a seed",
-        total.seeds,
-        failures.len(),
-        total.simulated_ns / 1_000_000_000,
-        total.events(),
-        total.events() as f64 / seconds,
-        arguments.threads(),
-        total.events() as f64 / total.seeds.max(1) as f64,
-    );
-    println!("{total}");
-    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
-/// Runs seeds on all threads: until one fails, or all of them.
-fn run_all(arguments: &Arguments, options: impl Fn(u64) -> Options + Sync) -> (Coverage, Vec<Failure>) {
+fn run_groups(arguments: &Arguments) -> Result<bool, String> {
+    let mut sizes = arguments.groups.clone();
+    if sizes.is_empty() {
+        // The usual number of faults is one, if the group survives it.
+        let faults = arguments.faults.unwrap_or(usize::from(arguments.nodes >= 3));
+        sizes.push(Size::new(arguments.nodes, faults)?);
+    }
+    let (mutant, defect) = taken_out(arguments.mutant.as_deref())?;
+    let share = arguments.seconds.map(|seconds| Duration::from_secs(seconds) / u32::try_from(sizes.len()).unwrap_or(1));
+    let (mut total, mut held) = (Coverage::default(), true);
+    for Size { nodes, faults } in &sizes {
+        let options = |seed| Options {
+            mutant,
+            defect,
+            is_calm: arguments.calm,
+            trace: arguments.trace,
+            ..Options::new(seed, *nodes, *faults)
+        };
+        let began = Instant::now();
+        let (met, failures) = run_all(arguments, options, share);
+        failures.iter().for_each(|failure| explain(failure, arguments, (*nodes, *faults)));
+        tell(&met, (*nodes, *faults), failures.len(), began.elapsed().as_secs_f64(), arguments.threads());
+        total.add(&met);
+        held &= failures.is_empty();
+        if !held && !arguments.keep_going {
+            return Ok(false);
+        }
+    }
+    if sizes.len() > 1 {
+        println!("all groups: {} seeds hold\n{total}", total.seeds);
+    }
+    let unmet = total.unmet(sizes.iter().map(|size| size.faults).max().unwrap_or(0));
+    if !unmet.is_empty() {
+        println!("never met: {}", unmet.join(", "));
+    }
+    Ok(held && (unmet.is_empty() || !arguments.require_coverage))
+}
+
+fn tell(met: &Coverage, (nodes, faults): (usize, usize), failed: usize, seconds: f64, threads: usize) {
+    println!(
+        "n = {nodes}, f = {faults}: {} seeds hold, {failed} fail, in {seconds:.1} s; {} simulated s; {} events, {:.0} a \
+         second over {threads} threads, {:.0} a seed",
+        met.seeds,
+        met.simulated_ns / 1_000_000_000,
+        met.events(),
+        met.events() as f64 / seconds,
+        met.events() as f64 / met.seeds.max(1) as f64,
+    );
+    println!("{met}");
+}
+
+/// Runs seeds on all threads: until one fails, or all of them, or the time is over.
+fn run_all(
+    arguments: &Arguments,
+    options: impl Fn(u64) -> Options + Sync,
+    share: Option<Duration>,
+) -> (Coverage, Vec<Failure>) {
+    let began = Instant::now();
     let next = AtomicU64::new(arguments.seed);
-    let end = arguments.seed.saturating_add(arguments.seeds);
+    let end = arguments.seed.saturating_add(arguments.seeds());
     let failed = AtomicBool::new(false);
     let total = Mutex::new((Coverage::default(), Vec::new()));
+    let goes_on = || {
+        let is_time_left = share.is_none_or(|share| began.elapsed() < share);
+        is_time_left && (arguments.keep_going || !failed.load(Ordering::Relaxed))
+    };
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads() {
             scope.spawn(|| {
-                while arguments.keep_going || !failed.load(Ordering::Relaxed) {
+                while goes_on() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end {
                         return;
@@ -88,41 +156,56 @@ fn run_all(arguments: &Arguments, options: impl Fn(u64) -> Options + Sync) -> (C
     (coverage, failures)
 }
 
-fn explain(failure: &Failure, arguments: &Arguments, faults: usize) {
+fn explain(failure: &Failure, arguments: &Arguments, (nodes, faults): (usize, usize)) {
     failure.lines.iter().for_each(|line| println!("{line}"));
     let violation = &failure.violation;
     eprintln!("seed {} failed: {}: {}", failure.seed, violation.check, violation.reason);
     let mutant = arguments.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
     let calm = if arguments.calm { " --calm" } else { "" };
     eprintln!(
-        "see it again: cargo run --release -p sim -- --nodes {} --faults {faults} --seed {} --trace{mutant}{calm}",
-        arguments.nodes, failure.seed
+        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}",
+        failure.seed
     );
 }
 
-/// Looks for every rule that can be taken out, `--seeds` seeds each.
+/// The rules that may show in this world: it has no leases.
+fn rules() -> impl Iterator<Item = &'static dace::Mutant> {
+    dace::Mutant::ALL.iter().filter(|mutant| !dace::Mutant::OF_LEASES.contains(mutant))
+}
+
+/// Looks for every rule that can be taken out, `--seeds` seeds each; with `--mutant`, for that one.
 pub(crate) fn mutants(arguments: &Arguments) -> ExitCode {
-    let mut survivors = 0;
-    for mutant in dace::Mutant::ALL {
-        let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds);
-        let began = Instant::now();
-        let caught = group::catch(*mutant, &GROUPS, seeds);
-        let seconds = began.elapsed().as_secs_f64();
-        match caught {
-            Some((options, violation)) => {
-                let reason: String = violation.reason.replace('\n', " ").chars().take(100).collect();
-                let (nodes, faults, seed) = (options.nodes, options.faults, options.seed);
-                println!(
-                    "{mutant:28} caught by {:16} n = {nodes} f = {faults} seed {seed} ({seconds:.1} s): {reason}",
-                    violation.check
-                );
-            }
-            None => {
-                survivors += 1;
-                println!("{mutant:28} SURVIVES {} seeds ({seconds:.1} s)", arguments.seeds);
-            }
+    let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds());
+    let is_asked = |name: &str| arguments.mutant.as_deref().is_none_or(|asked| asked == name);
+    let (mut all, mut caught) = (0, 0);
+    for mutant in rules().filter(|mutant| is_asked(mutant.name())) {
+        all += 1;
+        caught += u32::from(hunt(mutant.name(), arguments, || group::catch(*mutant, &GROUPS, seeds.clone())));
+    }
+    for defect in Defect::ALL.into_iter().filter(|defect| is_asked(defect.name())) {
+        all += 1;
+        caught += u32::from(hunt(defect.name(), arguments, || group::catch_defect(defect, &GROUPS, seeds.clone())));
+    }
+    println!("{caught} of {all} mutants caught");
+    if caught == all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Looks for one, and tells. True when it is caught.
+fn hunt(name: &str, arguments: &Arguments, catch: impl FnOnce() -> Option<(Options, Violation)>) -> bool {
+    let began = Instant::now();
+    let caught = catch();
+    let seconds = began.elapsed().as_secs_f64();
+    match caught {
+        Some((options, violation)) => {
+            let reason: String = violation.reason.replace('\n', " ").chars().take(100).collect();
+            let (nodes, faults, seed) = (options.nodes, options.faults, options.seed);
+            let check = violation.check;
+            println!("{name:28} caught by {check:16} n = {nodes} f = {faults} seed {seed} ({seconds:.1} s): {reason}");
+            true
+        }
+        None => {
+            println!("{name:28} SURVIVES {} seeds ({seconds:.1} s)", arguments.seeds());
+            false
         }
     }
-    println!("{} of {} mutants caught", dace::Mutant::ALL.len() - survivors, dace::Mutant::ALL.len());
-    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

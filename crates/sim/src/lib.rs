@@ -22,6 +22,7 @@ mod machine;
 pub mod model;
 pub mod mutant;
 pub mod random;
+pub mod schedule;
 pub mod trace;
 pub mod workload;
 mod world;

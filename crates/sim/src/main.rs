@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod groups;
+mod schedules;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,9 +17,9 @@ use sim::{Failure, Mutant, Options, Report};
 /// Runs the deterministic world.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seeds to run.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
+    /// How many seeds to run; 1, or with `--seconds` as many as there is time for.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -34,6 +35,15 @@ struct Arguments {
     /// Of a group: how many of them may fail.
     #[arg(long)]
     faults: Option<usize>,
+    /// Groups to run one after the other, as replicas/faults: `3/1,5/2`. In place of `--nodes` and `--faults`.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["nodes", "faults"])]
+    groups: Vec<groups::Size>,
+    /// Of groups: how long to run, shared among them.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Of groups: fails when something was never met that the whole of the runs should have met.
+    #[arg(long)]
+    require_coverage: bool,
     /// Puts a defect into the node's driver, or takes a rule out of a group's protocol, to see it found.
     #[arg(long)]
     mutant: Option<String>,
@@ -52,12 +62,26 @@ struct Arguments {
     /// Of `--latency`: a directory with `rtt_gcp.csv` and `rtt_aws.csv`, in place of the round trips built in.
     #[arg(long, requires = "latency")]
     data: Option<PathBuf>,
+    /// Draws this many schedules of bare cores, driven step by step, and runs them.
+    #[arg(long)]
+    schedules: Option<u64>,
+    /// Runs a schedule or a witness from a file, step by step; with `--calm` the rule that it is for is in place.
+    #[arg(long)]
+    schedule: Option<PathBuf>,
+    /// Looks for a schedule that shows what a rule is for, `--seeds` schedules; `all`: those that have none yet.
+    #[arg(long)]
+    witness: Option<String>,
     /// Threads; 0: one per processor.
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
 
 impl Arguments {
+    /// How many seeds to run.
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(if self.seconds.is_some() { u64::MAX } else { 1 })
+    }
+
     /// How many threads run seeds: one, if lines are to be read.
     fn threads(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -74,10 +98,19 @@ fn main() -> ExitCode {
     if arguments.latency {
         return latency(arguments.data.as_deref());
     }
+    if let Some(count) = arguments.schedules {
+        return schedules::draw(&arguments, count);
+    }
+    if let Some(path) = &arguments.schedule {
+        return schedules::file(&arguments, path);
+    }
+    if let Some(name) = &arguments.witness {
+        return schedules::witness(&arguments, name);
+    }
     if arguments.mutants {
         return groups::mutants(&arguments);
     }
-    if arguments.nodes > 1 {
+    if arguments.nodes > 1 || !arguments.groups.is_empty() {
         return groups::run(&arguments);
     }
     let mutant: Option<Mutant> = match arguments.mutant.as_deref().map(str::parse).transpose() {
@@ -90,7 +123,7 @@ fn main() -> ExitCode {
     let threads = arguments.threads();
     let began = Instant::now();
     let next = AtomicU64::new(arguments.seed);
-    let end = arguments.seed.saturating_add(arguments.seeds);
+    let end = arguments.seed.saturating_add(arguments.seeds());
     let failed = AtomicBool::new(false);
     let total = Mutex::new(Report::default());
     std::thread::scope(|scope| {
@@ -117,8 +150,8 @@ fn main() -> ExitCode {
     let Ok(total) = total.into_inner() else { return ExitCode::FAILURE };
     println!(
         "{} seeds in {seconds:.1} s ({:.0}/s): {} commands, {} answered, {} crashes, {} checkpoints, {} entries",
-        arguments.seeds,
-        arguments.seeds as f64 / seconds,
+        arguments.seeds(),
+        arguments.seeds() as f64 / seconds,
         total.commands,
         total.acked,
         total.crashes,

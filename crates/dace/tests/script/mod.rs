@@ -90,7 +90,7 @@ fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
         "want" => {
             // `want r3 zone=b/`: r3 asks for the lease of a zone, and goes on asking.
             let now = group.node(replica(1)).now;
-            let wanted = group.core(replica(1)).want_lease(now, zone(value("zone").unwrap()), [9; 32]);
+            let wanted = group.core(replica(1)).want_lease(now, &zone(value("zone").unwrap()), [9; 32]);
             let mut lines = wanted.map_or_else(|error| vec![format!("error: {error}")], |()| vec![]);
             lines.extend(trace(&group.drain(replica(1))));
             lines
@@ -261,7 +261,7 @@ fn said_to(message: &Message) -> String {
         }
         Message::Settled { id, cut } => format!("settled {id} cut={}", time(*cut)),
         Message::Ask { read, slots } => format!("ask read {read} slots={}", list(slots)),
-        Message::Answer { read, pending, watermark } => {
+        Message::Answer { read, pending, watermark, .. } => {
             let watermark = match watermark {
                 Watermark::Slots(places) => places.iter().map(|(t, _)| time(*t)).collect::<Vec<_>>().join(","),
                 Watermark::Cut(cut) => format!("cut {}", time(*cut)),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use types::journal::{body_hash, encode_proposal};
-use types::{Outcome, Timestamp};
+use types::{Command, Outcome, SlotSet, Timestamp};
 
 use super::check::{Ask, Checked, ensure};
 use super::client::{self, Client, Waiting};
@@ -54,13 +54,7 @@ impl World {
         let asked = &self.judge.history.operations[operation];
         let slots = asked.slots.clone();
         let submission = match &asked.ask {
-            Ask::Write(command) => {
-                let payload = command.to_bytes().expect("commands of the mix are small");
-                let body = Bytes::from(encode_proposal(&slots, &payload));
-                let salt = *blake3::hash(&command.salt).as_bytes();
-                let body_hash = body_hash(&salt, &body);
-                Some(dace::Submission { slots: slots.clone(), salt, body, body_hash })
-            }
+            Ask::Write(command) => Some(submission(command, &slots)),
             Ask::Get { .. } | Ask::List { .. } => None,
         };
         let Some(life) = self.machines[machine].life.as_mut() else {
@@ -170,4 +164,13 @@ impl World {
         self.ask(client, machine, operation)?;
         Ok(operation)
     }
+}
+
+/// What is handed to a core for a command.
+pub(crate) fn submission(command: &Command, slots: &SlotSet) -> dace::Submission {
+    let payload = command.to_bytes().expect("commands of the mix are small");
+    let body = Bytes::from(encode_proposal(slots, &payload));
+    let salt = *blake3::hash(&command.salt).as_bytes();
+    let body_hash = body_hash(&salt, &body);
+    dace::Submission { slots: slots.clone(), salt, body, body_hash }
 }

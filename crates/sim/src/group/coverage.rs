@@ -44,6 +44,8 @@ macro_rules! coverage {
 coverage! {
     /// Runs.
     seeds,
+    /// Runs with the distances of real regions.
+    earthly,
     /// Simulated time in ns.
     simulated_ns,
     /// Commands that were executed.
@@ -56,6 +58,8 @@ coverage! {
     gave_up,
     /// Listings that found no quiet instant.
     reads_contended,
+    /// Listings ordered as a command, and answered where it stands.
+    reads_ordered,
     /// Asks repeated under their token.
     retries,
     /// Executions, over all replicas.
@@ -70,6 +74,8 @@ coverage! {
     messages,
     /// Messages lost.
     lost,
+    /// Messages that come twice.
+    doubled,
     /// Flushes that ended well.
     flushes,
     /// Flushes that failed.
@@ -98,11 +104,64 @@ coverage! {
     refusals,
     /// Runs that end with a replica that is heard and hears nothing.
     deaf_for_good,
+    /// Times that disks were destroyed right after an answer.
+    losses_sudden,
+    /// Times that they were destroyed when all was well.
+    losses_at_end,
+    /// Times that with them the only word of a decision was lost.
+    losses_of_decision,
+    /// Disks destroyed.
+    disks_destroyed,
+    /// Answered writes found again at every replica that is left, each time that disks were destroyed.
+    answers_kept,
     /// Histories of keys searched and found linearizable.
     histories,
     /// Those too large to search.
     histories_skipped,
 }
+
+/// What has to happen somewhere in a set of runs.
+const MUST_MEET: &[&str] = &[
+    "earthly",
+    "reads_contended",
+    "reads_ordered",
+    "retries",
+    "lost",
+    "doubled",
+    "failed_flushes",
+    "items_lost",
+    "bases",
+    "behind",
+    "snapshots",
+    "checkpoints",
+    "trims",
+    "refusals",
+    "deaf_for_good",
+    "losses_sudden",
+    "losses_at_end",
+    "losses_of_decision",
+    "answers_kept",
+    "histories",
+];
+
+/// The same, of what the cores count.
+const MUST_MEET_IN_CORE: &[&str] = &[
+    "fast",
+    "slow",
+    "slow_given_up",
+    "rule1",
+    "rule2",
+    "rule3",
+    "rule4",
+    "duels",
+    "raises",
+    "held",
+    "muted",
+    "tails_dropped",
+    "fetches",
+    "settled_answers",
+    "snapshots",
+];
 
 fn add<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>) {
     for (key, count) in other {
@@ -115,6 +174,18 @@ impl Coverage {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.records_read + self.beats + self.messages + self.flushes + self.submits + self.executions
+    }
+
+    /// What a set of runs should have met and has not: a run in which nothing happens proves nothing. `faults` is the most
+    /// that one of the groups survives: with one, every fast quorum proposes alike.
+    #[must_use]
+    pub fn unmet(&self, faults: usize) -> Vec<String> {
+        let plain = self.plain().into_iter().filter(|(name, _)| MUST_MEET.contains(name));
+        let core = MUST_MEET_IN_CORE.iter().filter(|name| **name != "slow" || faults > 1);
+        let core = core.map(|name| (*name, self.core.get(name).copied().unwrap_or(0)));
+        let unmet = plain.chain(core).filter(|(_, count)| *count == 0).map(|(name, _)| name.to_owned());
+        let kinds = Fault::ALL.iter().filter(|kind| !self.faults.contains_key(kind)).map(|kind| format!("{kind:?}"));
+        unmet.chain(kinds).collect()
     }
 
     /// Takes over the counters of a core at its end.

@@ -1,6 +1,6 @@
 //! The disk of a machine: the journal with its unsynced tail, and the last durable checkpoint.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dace::{Kept, Record};
@@ -48,6 +48,8 @@ pub(crate) struct Disk {
     pub(crate) checkpoint: Option<Arc<Image>>,
     /// What of each command is durable here.
     vouched: BTreeMap<CommandId, u8>,
+    /// Commands whose decision was ever said here durably.
+    said_decided: BTreeSet<CommandId>,
     /// Decisions that became durable and nobody has looked at.
     decided: Vec<(CommandId, Timestamp)>,
     /// Flushes fail until then.
@@ -69,6 +71,7 @@ impl Disk {
             base: None,
             checkpoint: None,
             vouched: BTreeMap::new(),
+            said_decided: BTreeSet::new(),
             decided: Vec::new(),
             full_until: 0,
             slow_until: 0,
@@ -139,6 +142,7 @@ impl Disk {
                     self.durable_position = record.header.position;
                     let bits = match record.header.kind {
                         RecordKind::Commit => {
+                            self.said_decided.insert(record.header.id);
                             self.decided.push((record.header.id, record.header.timestamp));
                             continue;
                         }
@@ -206,6 +210,17 @@ impl Disk {
     /// Whether payload and attach of a command are durable here.
     pub(crate) fn vouches(&self, id: CommandId) -> bool {
         self.vouched.get(&id) == Some(&(PAYLOAD | ATTACHED))
+    }
+
+    /// Whether the decision of a command was said here durably.
+    pub(crate) fn says_decision(&self, id: CommandId) -> bool {
+        self.said_decided.contains(&id)
+    }
+
+    /// Nothing is left of it; what it once vouched for was vouched for.
+    pub(crate) fn destroy(&mut self) {
+        let (vouched, checkpoint) = (core::mem::take(&mut self.vouched), self.checkpoint.take());
+        *self = Self { vouched, checkpoint, ..Self::new() };
     }
 
     /// The whole disk becomes an older copy of itself; what it once vouched for was vouched for.

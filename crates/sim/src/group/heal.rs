@@ -7,6 +7,9 @@ use super::machine::Fate;
 use super::queue::{Instant, MS};
 use super::world::{Phase, World};
 
+/// Reads after disks were destroyed, at most.
+const READS_MAX: usize = 12;
+
 impl World {
     /// Makes the buckets, before anything breaks.
     pub(crate) fn found(&mut self) -> Checked {
@@ -121,7 +124,7 @@ impl World {
             machine.disk.slow_until = machine.disk.slow_until.min(now);
             machine.clock.drift(now, 0);
             machine.clock.set_right(now, error_ns);
-            if machine.deaf_until != Instant::MAX {
+            if !machine.is_deaf_for_good() {
                 machine.deaf_until = machine.deaf_until.min(now);
             }
             if self.machines[at].is_paused {
@@ -131,7 +134,25 @@ impl World {
                 self.start(at)?;
             }
         }
-        self.settle()?;
+        self.come_together()?;
+        if self.lose_at_end()? {
+            self.enter(Phase::Healing);
+            self.come_together()?;
+            self.look_again()?;
+        }
+        Ok(())
+    }
+
+    /// All that is left comes to the same end, takes new writes, and has lost nothing that was answered.
+    fn come_together(&mut self) -> Checked {
+        let settled = self.settle();
+        // What was lost is told as that, before it is told as something that never ends.
+        let is_told_otherwise = settled.as_ref().is_err_and(|violation| violation.check != "liveness");
+        if self.coverage.disks_destroyed > 0 && !is_told_otherwise {
+            let kept = self.judge.kept(&self.well())?;
+            self.coverage.answers_kept += kept;
+        }
+        settled?;
         self.enter(Phase::Probing);
         for at in self.well() {
             let ask = self.mix.probe(at);
@@ -141,11 +162,38 @@ impl World {
         self.same_state()
     }
 
+    /// Reads everything that was written: the judge knows what must be there.
+    fn look_again(&mut self) -> Checked {
+        let left = self.well();
+        let mut asks = self.judge.history.reads_of_all();
+        asks.truncate(READS_MAX);
+        for (at, ask) in left.iter().cycle().zip(asks) {
+            self.read_until_answered(*at, &ask)?;
+        }
+        Ok(())
+    }
+
+    /// Reads until a replica answers: nothing breaks, so it has to.
+    fn read_until_answered(&mut self, machine: usize, ask: &Ask) -> Checked {
+        let limit = self.limit();
+        loop {
+            let operation = self.visitor(machine, ask.clone())?;
+            let reads = |world: &Self| world.judge.history.operations[operation].read.is_some();
+            let until = limit.min(self.queue.now() + self.plan.patience);
+            if self.play_until(until, |world| reads(world))? {
+                return Ok(());
+            }
+            ensure(self.queue.now() < limit, "liveness", || {
+                format!("r{machine} does not answer a read ({})", self.account(machine), machine = machine + 1)
+            })?;
+        }
+    }
+
     /// The machines that must come to the same end.
     fn well(&self) -> Vec<usize> {
         let is_well = |at: &usize| {
             let machine = &self.machines[*at];
-            machine.fate == Fate::Well && !machine.is_rolled_back && machine.deaf_until != Instant::MAX
+            machine.fate == Fate::Well && !machine.is_rolled_back && !machine.is_deaf_for_good()
         };
         (0..self.options.nodes).filter(is_well).collect()
     }
@@ -172,8 +220,7 @@ impl World {
             let Some(life) = &self.machines[*at].life else {
                 return violation("liveness", format!("r{at} does not run", at = at + 1));
             };
-            let is_idle = life.waiting.is_empty() && life.reads.is_empty() && life.core.status().in_flight == 0;
-            ensure(is_idle, "liveness", || {
+            ensure(life.is_idle(), "liveness", || {
                 format!("r{at} does not come to an end ({})", self.account(*at), at = at + 1)
             })?;
         }

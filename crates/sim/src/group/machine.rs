@@ -61,6 +61,11 @@ impl Machine {
         }
     }
 
+    /// Whether it is heard and will never hear again.
+    pub(crate) fn is_deaf_for_good(&self) -> bool {
+        self.deaf_until == Instant::MAX
+    }
+
     /// Whether a process is there and takes its turns.
     pub(crate) fn is_awake(&self) -> bool {
         self.life.is_some() && !self.is_paused
@@ -92,6 +97,10 @@ pub(crate) struct Life {
     pub(crate) waiting: BTreeMap<CommandId, (usize, usize)>,
     /// The same, by read.
     pub(crate) reads: BTreeMap<u64, (usize, usize)>,
+    /// Listings that found no quiet instant, to be ordered as soon as the core has nothing more to say.
+    pub(crate) contended: Vec<(usize, usize)>,
+    /// The same, by the command that orders them.
+    pub(crate) ordered: BTreeMap<CommandId, (usize, usize)>,
     pub(crate) tick_at: Option<Instant>,
     pub(crate) is_shipping: bool,
     /// Appended and durable position when it last shipped.
@@ -122,6 +131,8 @@ impl Life {
             unsealed: BTreeMap::new(),
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
+            contended: Vec::new(),
+            ordered: BTreeMap::new(),
             tick_at: None,
             is_shipping: false,
             shipped: (0, 0),
@@ -136,5 +147,11 @@ impl Life {
             is_trimming: false,
             trimmed: Timestamp::ZERO,
         }
+    }
+
+    /// Whether it owes nobody an answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        let owes_none = self.waiting.is_empty() && self.reads.is_empty();
+        owes_none && self.contended.is_empty() && self.ordered.is_empty() && self.core.status().in_flight == 0
     }
 }

@@ -4,17 +4,20 @@
 //! One thread, one queue of events, one seed: the same seed gives the same run, byte for byte.
 
 mod asks;
-mod check;
+pub(crate) mod check;
 mod client;
 mod clock;
 mod coverage;
+mod defect;
 mod disk;
 mod event;
 mod faults;
 mod heal;
+mod loss;
 mod machine;
 mod net;
-mod panics;
+mod ordered;
+pub(crate) mod panics;
 mod peers;
 mod plan;
 mod queue;
@@ -26,6 +29,7 @@ mod world;
 
 pub use check::Violation;
 pub use coverage::Coverage;
+pub use defect::Defect;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,8 @@ pub struct Options {
     pub faults: usize,
     /// A rule of the protocol taken out of every core.
     pub mutant: Option<dace::Mutant>,
+    /// A rule of execution taken out of every driver.
+    pub defect: Option<Defect>,
     /// Nothing breaks.
     pub is_calm: bool,
     /// Whether to keep the lines of the trace.
@@ -48,7 +54,7 @@ impl Options {
     /// A run of a group of `nodes` that survives `faults`.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, faults: usize) -> Self {
-        Self { seed, nodes, faults, mutant: None, is_calm: false, trace: false }
+        Self { seed, nodes, faults, mutant: None, defect: None, is_calm: false, trace: false }
     }
 }
 
@@ -88,10 +94,28 @@ pub fn catch(
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
+    first_caught(|options| Options { mutant: Some(mutant), ..options }, groups, seeds)
+}
+
+/// The same for a rule of execution.
+#[must_use]
+pub fn catch_defect(
+    defect: Defect,
+    groups: &[(usize, usize)],
+    seeds: core::ops::Range<u64>,
+) -> Option<(Options, Violation)> {
+    first_caught(|options| Options { defect: Some(defect), ..options }, groups, seeds)
+}
+
+fn first_caught(
+    spoil: impl Fn(Options) -> Options,
+    groups: &[(usize, usize)],
+    seeds: core::ops::Range<u64>,
+) -> Option<(Options, Violation)> {
     seeds.zip(groups.iter().cycle()).find_map(|(seed, (nodes, faults))| {
-        let options = Options { mutant: Some(mutant), ..Options::new(seed, *nodes, *faults) };
-        let failure = run(options).err()?;
-        let is_clean = run(Options { mutant: None, ..options }).is_ok();
-        is_clean.then_some((options, failure.violation))
+        let right = Options::new(seed, *nodes, *faults);
+        let spoilt = spoil(right);
+        let failure = run(spoilt).err()?;
+        run(right).is_ok().then_some((spoilt, failure.violation))
     })
 }

@@ -2,6 +2,7 @@
 //! testing: what is rare in one run is common in another).
 
 use super::queue::MS;
+use crate::latency::Regions;
 use crate::random::Random;
 
 /// The kinds of faults.
@@ -67,6 +68,8 @@ impl Fault {
 pub(crate) struct Plan {
     /// One-way delays in ns.
     pub(crate) delays: Vec<Vec<u64>>,
+    /// They are those between regions of a cloud.
+    pub(crate) is_earthly: bool,
     /// In per mille of the delay.
     pub(crate) jitter: u64,
     /// Datagrams lost and doubled, of 1000.
@@ -113,7 +116,11 @@ impl Plan {
     /// The plan of a seed.
     pub(crate) fn new(seed: u64, nodes: usize, faults: usize, is_calm: bool) -> Self {
         let mut random = Random::new(seed, "group plan");
-        let (delays, longest) = delays(&mut random, nodes);
+        let drawn = delays(&mut random, nodes);
+        let measured = regions(seed, nodes);
+        let is_earthly = measured.is_some();
+        let delays = measured.unwrap_or(drawn);
+        let longest = delays.iter().flatten().copied().max().unwrap_or(MS);
         let base = longest.max(2 * MS);
         let flush_least = *random.pick(&[MS / 10, MS / 2, MS]);
         let flush_most = flush_least * *random.pick(&[1, 2, 8, 40]);
@@ -153,17 +160,34 @@ impl Plan {
             calm: trip * *random.pick(&[1, 4, 12]),
             fault_len: trip * *random.pick(&[2, 6, 20]),
             delays,
+            is_earthly,
             faults: weights,
         }
     }
 }
 
 /// Machines on a plane: symmetric delays that keep the triangle inequality, from one room to the whole Earth.
-fn delays(random: &mut Random, nodes: usize) -> (Vec<Vec<u64>>, u64) {
+fn delays(random: &mut Random, nodes: usize) -> Vec<Vec<u64>> {
     let extent = *random.pick(&[MS / 2, 3 * MS, 20 * MS, 80 * MS]);
     let places: Vec<(u64, u64)> = (0..nodes).map(|_| (random.below(extent), random.below(extent))).collect();
     let delay = |a: &(u64, u64), b: &(u64, u64)| MS / 20 + a.0.abs_diff(b.0) + a.1.abs_diff(b.1);
-    let rows: Vec<Vec<u64>> = places.iter().map(|a| places.iter().map(|b| delay(a, b)).collect()).collect();
-    let longest = rows.iter().flatten().copied().max().unwrap_or(MS);
-    (rows, longest)
+    places.iter().map(|a| places.iter().map(|b| delay(a, b)).collect()).collect()
+}
+
+/// In one run of four: some regions of a cloud, half of the measured round trips apart. Drawn by itself, and from what
+/// is built in, so that a seed alone decides.
+fn regions(seed: u64, nodes: usize) -> Option<Vec<Vec<u64>>> {
+    let mut random = Random::new(seed, "group regions");
+    let is_chosen = random.one_in(4);
+    let maps: Vec<Regions> =
+        [Regions::aws(5), Regions::gcp(7)].into_iter().filter(|map| is_chosen && map.count() >= nodes).collect();
+    if maps.is_empty() {
+        return None;
+    }
+    let map = random.pick(&maps);
+    let mut places: Vec<(u64, usize)> = (0..map.count()).map(|place| (random.word(), place)).collect();
+    places.sort_unstable();
+    let places: Vec<usize> = places.into_iter().take(nodes).map(|(_, place)| place).collect();
+    let delay = |a: usize, b: usize| map.one_way_ns(a, b).max(MS / 20);
+    Some(places.iter().map(|a| places.iter().map(|b| delay(*a, *b)).collect()).collect())
 }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catalog::query;
-use catalog::query::ListObjects;
-use dace::{Config, Core, Output, Restore, Timing};
+use dace::{Config, Core, Mutant, Output, Restore, Timing};
 use types::journal::decode_proposal;
-use types::limits::LIST_PAGE_MAX;
 use types::{Command, CommandId, ReplicaId, Timestamp};
 
-use super::check::{Answer, Ask, Checked, violation};
+use super::check::{Checked, violation};
+use super::defect;
 use super::disk::Item;
 use super::event::{Note, Turn};
 use super::machine::{Fate, Life};
@@ -133,7 +131,28 @@ impl World {
         if self.machines[at].is_rolled_back {
             return Ok(());
         }
-        decided.into_iter().try_for_each(|(id, timestamp)| self.judge.decided(at, id, timestamp))
+        for (id, timestamp) in decided {
+            self.judge.decided(at, id, timestamp)?;
+            if self.options.mutant == Some(Mutant::AnswersBeforeExecution) {
+                self.answer_early(at, id, timestamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A rule taken out: the client of a command is told what comes of it now, though it is only decided.
+    fn answer_early(&mut self, at: usize, id: CommandId, timestamp: Timestamp) -> Checked {
+        let now = self.queue.now();
+        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
+        let Some(client) = life.waiting.remove(&id) else { return Ok(()) };
+        let body = self.judge.history.body(id);
+        let command = decode_proposal(body).ok().and_then(|(_, start)| Command::from_bytes(&body[start..]).ok());
+        let execution = command.and_then(|command| catalog::execute(&life.live, timestamp, id, &command).ok());
+        let Some(execution) = execution else { return Ok(()) };
+        let durable = self.holders(timestamp, id);
+        self.judge.acked(now, id, &execution.outcome, durable)?;
+        self.answered(client, Some(&execution.outcome));
+        Ok(())
     }
 
     /// Does what the core puts out, then starts what follows from it.
@@ -177,7 +196,12 @@ impl World {
     /// Does what the core puts out.
     pub(crate) fn outputs(&mut self, at: usize) -> Checked {
         loop {
-            let Some(output) = self.life(at).and_then(|life| life.core.poll_output()) else { return Ok(()) };
+            let Some(output) = self.life(at).and_then(|life| life.core.poll_output()) else {
+                if self.order_read(at)? {
+                    continue;
+                }
+                return Ok(());
+            };
             match output {
                 Output::Append(record) => self.appended(at, record)?,
                 Output::Keep(kept) => self.machines[at].disk.append(Item::Kept(kept)),
@@ -188,8 +212,9 @@ impl World {
                     self.send(at, to, Note::Message(message));
                 }
                 Output::ReadReady { read } => self.read_ready(at, read)?,
-                Output::ReadContended { read } => self.read_contended(at, read),
+                Output::ReadContended { read } => self.read_contended(at, read)?,
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
+                other => unreachable!("no leases in this world yet: {other:?}"),
             }
         }
     }
@@ -224,9 +249,10 @@ impl World {
             Ok(command) => command,
             Err(error) => return violation("integrity", format!("the command of {id} at r{at}: {error}", at = at + 1)),
         };
+        let defect = self.options.defect.filter(|defect| defect.is_met_at(at));
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        let execution = match catalog::execute(&life.live, timestamp, id, &command) {
+        let execution = match defect::execute(defect, &life.live, (timestamp, id), &command) {
             Ok(execution) => execution,
             Err(error) => {
                 return violation("integrity", format!("{id} cannot be executed at r{at}: {error}", at = at + 1));
@@ -239,10 +265,16 @@ impl World {
         if !machine.is_rolled_back {
             self.judge.executed(at, (timestamp, id), &slots, &execution.outcome, body)?;
         }
-        if let Some(client) = life.waiting.remove(&id) {
+        let (waits, reads) = (life.waiting.remove(&id), life.ordered.remove(&id));
+        if let Some(client) = waits {
             let durable = self.holders(timestamp, id);
             self.judge.acked(now, id, &execution.outcome, durable)?;
             self.answered(client, Some(&execution.outcome));
+            self.count_answer();
+        }
+        if let Some(reader) = reads {
+            let durable = self.holders(timestamp, id);
+            self.read_ordered(at, id, &execution.outcome, durable, reader)?;
         }
         let done = Done { writes: execution.writes, facts: execution.facts };
         if let Some(life) = self.life(at) {
@@ -272,41 +304,5 @@ impl World {
         self.trace.mark(&[5, now, at as u64, cut.0, sealed.as_ref().map_or(0, |sealed| sealed.size)]);
         self.trace.say(now, || format!("r{at} cuts at {cut}: {} commands", closed.len(), at = at + 1));
         if self.machines[at].is_rolled_back { Ok(()) } else { self.judge.cut(at, cut, sealed) }
-    }
-
-    /// A listing found no quiet instant. A node would order it as a command; here the client does without.
-    fn read_contended(&mut self, at: usize, read: u64) {
-        self.coverage.reads_contended += 1;
-        let Some((client, operation)) = self.life(at).and_then(|life| life.reads.remove(&read)) else { return };
-        if self.clients[client].waiting.is_some_and(|waiting| waiting.operation == operation) {
-            self.gave_up(client);
-        }
-    }
-
-    /// A quorum read may be answered from what is here now.
-    fn read_ready(&mut self, at: usize, read: u64) -> Checked {
-        let now = self.queue.now();
-        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
-        let Some((client, operation)) = life.reads.remove(&read) else { return Ok(()) };
-        let state = &life.live;
-        let answer = match &self.judge.history.operations[operation].ask {
-            Ask::Get { bucket, key } => query::object(state, bucket, key, None)
-                .map(|row| Answer::Object(row.filter(|row| !row.marker).map(|row| (row.order, row.etag())))),
-            Ask::List { bucket } => {
-                let list = ListObjects { bucket, max: LIST_PAGE_MAX, ..ListObjects::default() };
-                query::list_objects(state, &list)
-                    .map(|page| Answer::Objects(page.objects.into_iter().map(|(key, row)| (key, row.order)).collect()))
-            }
-            Ask::Write(_) => return Ok(()),
-        };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return violation("integrity", format!("r{at} cannot read its state: {error}", at = at + 1)),
-        };
-        self.trace.mark(&[6, now, at as u64, read]);
-        self.trace.say(now, || format!("r{at} answers read {operation} of client {client}: {answer:?}", at = at + 1));
-        self.judge.read(now, at, operation, answer);
-        self.answered((client, operation), None);
-        Ok(())
     }
 }

@@ -167,12 +167,9 @@ impl World {
         // What was executed below the snapshot is never executed here: its clients are not told.
         let judge = &self.judge;
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
-        let passed: Vec<_> = life.waiting.extract_if(.., |id, _| judge.is_below(*id, cut)).collect();
-        for (_, (client, operation)) in passed {
-            if self.clients[client].waiting.is_some_and(|waiting| waiting.operation == operation) {
-                self.gave_up(client);
-            }
-        }
+        let mut passed: Vec<_> = life.waiting.extract_if(.., |id, _| judge.is_below(*id, cut)).collect();
+        passed.extend(life.ordered.extract_if(.., |id, _| judge.is_below(*id, cut)));
+        passed.into_iter().for_each(|(_, owed)| self.never_answered(owed));
         Ok(())
     }
 }

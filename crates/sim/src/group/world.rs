@@ -7,6 +7,7 @@ use super::client::{Client, Mix};
 use super::clock::Clock;
 use super::coverage::Coverage;
 use super::event::{Event, Note, Turn};
+use super::loss::Losses;
 use super::machine::{Fate, Life, Machine};
 use super::net::{JITTER_CALM, Net};
 use super::panics;
@@ -45,6 +46,7 @@ pub(crate) struct World {
     pub(crate) judge: Judge,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
+    pub(crate) losses: Losses,
     pub(crate) phase: Phase,
     /// Operations that clients began.
     pub(crate) asked: u64,
@@ -64,6 +66,7 @@ impl World {
             judge: Judge::new(options.nodes, options.faults),
             trace: Trace::new(options.trace),
             coverage: Coverage::default(),
+            losses: Losses::new(options.seed, options.is_calm),
             phase: Phase::Founding,
             asked: 0,
             queue: Queue::new(),
@@ -128,6 +131,7 @@ impl World {
             return;
         }
         if is_core && self.random.below(1000) < self.net.doubling {
+            self.coverage.doubled += 1;
             let at = self.net.datagram(from, to, now, &mut self.random);
             self.queue.at(at, Event::Note { from, to, note: note.clone() });
         }
@@ -158,6 +162,7 @@ impl World {
         self.coverage.histories += searched.histories;
         self.coverage.histories_skipped += searched.skipped;
         self.coverage.seeds = 1;
+        self.coverage.earthly = u64::from(self.plan.is_earthly);
         self.coverage.commands = self.judge.executed_len() as u64;
         self.coverage.simulated_ns = self.queue.now();
         Ok(())
@@ -179,6 +184,7 @@ impl World {
             }
             let Some(event) = self.queue.pop() else { return Ok(enough(self)) };
             self.happen(event)?;
+            self.lose_if_due()?;
         }
         Ok(enough(self))
     }

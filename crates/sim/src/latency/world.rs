@@ -309,12 +309,10 @@ impl<'a> World<'a> {
                     self.samples.costs.said += u64::from(now >= BEGIN_AT);
                 }
                 Output::Keep(_) => self.samples.costs.kept += 1,
-                Output::Execute { timestamp, id, .. } => {
-                    if id.replica == replica(at) {
-                        let submitted = self.submitted_at.remove(&id).expect("a command is executed once");
-                        machine.uncut.push((timestamp, now));
-                        self.samples.answers.push(Answer { region: at, latency_ns: now - submitted });
-                    }
+                Output::Execute { timestamp, id, .. } if id.replica == replica(at) => {
+                    let submitted = self.submitted_at.remove(&id).expect("a command is executed once");
+                    machine.uncut.push((timestamp, now));
+                    self.samples.answers.push(Answer { region: at, latency_ns: now - submitted });
                 }
                 Output::Cut { timestamp } => {
                     let cut: Vec<u64> =

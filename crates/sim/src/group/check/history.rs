@@ -1,6 +1,6 @@
 //! What clients asked, when, and what they were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use types::command::Op;
@@ -122,6 +122,21 @@ impl History {
             Ask::Write(command) => Some(command),
             Ask::Get { .. } | Ask::List { .. } => None,
         }
+    }
+
+    /// Reads of every key that was written, and of every bucket, without an order of importance: the ones put first
+    /// change with what was written.
+    pub(crate) fn reads_of_all(&self) -> Vec<Ask> {
+        let mut keys = BTreeSet::new();
+        for operation in &self.operations {
+            let Ask::Write(command) = &operation.ask else { continue };
+            for (bucket, key) in super::search::written(command) {
+                keys.insert((blake3::hash(key.as_bytes()).as_bytes()[0], bucket.to_owned(), key.to_owned()));
+            }
+        }
+        let buckets: BTreeSet<String> = keys.iter().map(|(_, bucket, _)| bucket.clone()).collect();
+        let listings = buckets.into_iter().map(|bucket| Ask::List { bucket });
+        listings.chain(keys.into_iter().map(|(_, bucket, key)| Ask::Get { bucket, key })).collect()
     }
 
     pub(crate) fn answered_write(&mut self, now: Instant, id: CommandId, outcome: &Outcome) {

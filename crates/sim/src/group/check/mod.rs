@@ -2,6 +2,8 @@
 //! told, and knows what must not happen.
 
 mod blocks;
+#[cfg(test)]
+mod cross;
 mod graph;
 mod history;
 mod order;
@@ -127,6 +129,26 @@ impl Judge {
         self.blocks.converged(replicas, self.order.last())
     }
 
+    /// The answered writes.
+    pub(crate) fn answered(&self) -> impl Iterator<Item = CommandId> + '_ {
+        let submitted = self.history.submitted.iter();
+        submitted.filter(|(_, submitted)| submitted.answered.is_some()).map(|(id, _)| *id)
+    }
+
+    /// Every answered write is executed in its place by one of `replicas`, which are all that is left. Gives their number.
+    pub(crate) fn kept(&self, replicas: &[usize]) -> Result<u64, Box<Violation>> {
+        let mut kept = 0;
+        for id in self.answered() {
+            let place = self.order.place(id);
+            let has_it = |replica: &usize| place.is_some_and(|place| self.order.has_executed(*replica, place));
+            ensure(replicas.iter().any(has_it), "durability", || {
+                format!("{id} was answered, and no replica that is left has it")
+            })?;
+            kept += 1;
+        }
+        Ok(kept)
+    }
+
     /// How many commands were executed somewhere.
     pub(crate) fn executed_len(&self) -> usize {
         self.order.len()
@@ -147,5 +169,33 @@ impl Judge {
         graph::serializable(&self.order, &self.history)?;
         replay::replay(&self.order, &self.history)?;
         search::linearizable(&self.history)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use types::command::{DeleteAccessKey, Op};
+    use types::{Command, Incarnation, ReplicaId};
+
+    use super::*;
+
+    #[test]
+    fn an_answered_write_that_no_replica_left_has_is_lost() {
+        let mut judge = Judge::new(3, 1);
+        let op = Op::DeleteAccessKey(DeleteAccessKey { access_key: "nobody".to_owned() });
+        let command = Command { salt: [0; 32], principal: String::new(), request: None, op };
+        let id = CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: 1 };
+        let operation = judge.history.begin(1, Ask::Write(Box::new(command)), SlotSet::All);
+        assert!(judge.history.submitted(1, operation, id, Bytes::new()));
+        assert_eq!(judge.kept(&[1, 2]), Ok(0), "what was not answered may be lost");
+        judge.executed(0, (Timestamp(7), id), &SlotSet::All, &Outcome::Done, &[]).expect("the first of its slots");
+        let refused = judge.acked(2, id, &Outcome::Done, 1).expect_err("one disk is too few");
+        assert_eq!(refused.check, "durability");
+        judge.acked(2, id, &Outcome::Done, 2).expect("two are enough");
+        assert_eq!(judge.kept(&[1, 2]).expect_err("only the first has it").check, "durability");
+        assert_eq!(judge.kept(&[0, 2]), Ok(1));
+        judge.executed(2, (Timestamp(7), id), &SlotSet::All, &Outcome::Done, &[]).expect("the same again");
+        assert_eq!(judge.kept(&[1, 2]), Ok(1));
     }
 }

@@ -125,6 +125,15 @@ impl Order {
         &self.at[replica]
     }
 
+    /// Whether a replica executed a command in every chain in which it stands.
+    pub(crate) fn has_executed(&self, replica: usize, place: Place) -> bool {
+        let mut standing = self.chains.iter().zip(&self.at[replica]).filter_map(|(places, at)| {
+            let index = places.binary_search(&place).ok()?;
+            Some(index < *at)
+        });
+        standing.next().is_some_and(|is_first| is_first && standing.all(|is_there| is_there))
+    }
+
     pub(crate) fn place(&self, id: CommandId) -> Option<Place> {
         self.places.get(&id).map(|timestamp| (*timestamp, id))
     }

@@ -1,0 +1,177 @@
+//! Small scenes, every interleaving of them: nothing goes wrong on any path, and where nothing more can happen the
+//! group settles. Larger ones: `cargo test --release -p sim --test scenes -- --ignored --nocapture`.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::time::Instant;
+
+use dace::Mutant;
+use sim::schedule::scene::{Action, Explored, Scene, State};
+use sim::schedule::{Setting, Step, run};
+use stateright::{Checker, HasDiscoveries, Model, Property};
+use types::{Slot, SlotSet};
+
+/// A scene as `stateright` sees it.
+struct Explorer(Explored);
+
+impl Model for Explorer {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.0.first()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        // Behind a violation there is nothing to see.
+        if self.0.holds(state).is_ok() {
+            actions.extend(self.0.actions(state));
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        Some(self.0.next(state, action))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("holds", |explorer: &Self, state: &State| explorer.0.holds(state).is_ok()),
+            Property::always("settles", |explorer: &Self, state: &State| {
+                let explored = &explorer.0;
+                let is_leaf = explored.holds(state).is_ok() && explored.actions(state).is_empty();
+                !is_leaf || explored.settles(state).is_ok()
+            }),
+        ]
+    }
+}
+
+fn slot() -> SlotSet {
+    SlotSet::of(vec![Slot(0)])
+}
+
+/// Two commands cross on one slot.
+fn crossing(fires: Vec<usize>) -> Scene {
+    Scene {
+        setting: Setting::new(3, 1),
+        commands: vec![(0, 1, slot()), (1, 0, slot())],
+        fires,
+        crashes: vec![0; 3],
+        reads_all: false,
+        reads_tails: false,
+    }
+}
+
+/// The same, where both coordinators have the third replica in their fast quorums.
+fn crossing_at_the_third(fires: Vec<usize>) -> Scene {
+    Scene { commands: vec![(0, 2, slot()), (1, 2, slot())], ..crossing(fires) }
+}
+
+/// One command, and whose timers fire.
+fn duel(fires: Vec<usize>, crashes: Vec<usize>) -> Scene {
+    Scene {
+        setting: Setting::new(3, 1),
+        commands: vec![(0, 1, slot())],
+        fires,
+        crashes,
+        reads_all: false,
+        reads_tails: false,
+    }
+}
+
+/// The same, where one replica may crash once, and the others read what it said before that is durable.
+fn with_tails(scene: Scene, crashes: usize) -> Scene {
+    let crashes = (0..scene.crashes.len()).map(|at| usize::from(at == crashes)).collect();
+    Scene { crashes, reads_tails: true, ..scene }
+}
+
+/// What the checker found first, as a schedule, and what is wrong with it.
+fn explore(name: &str, scene: Scene) -> Option<(Vec<Step>, String)> {
+    let began = Instant::now();
+    let checker =
+        Explorer(Explored::new(scene)).checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let explored = &checker.model().0;
+    println!(
+        "{name}: {} states, {} transitions, {} local states, {} ends, in {:.1} s",
+        checker.unique_state_count(),
+        checker.state_count(),
+        explored.locals_len(),
+        explored.ends_len(),
+        began.elapsed().as_secs_f64()
+    );
+    let (what, path) = checker.discoveries().into_iter().next()?;
+    let last = path.into_states().pop().unwrap();
+    let why = explored.holds(&last).and_then(|()| explored.settles(&last)).unwrap_err();
+    Some((explored.schedule(&last), format!("{what}: {}: {}", why.check, why.reason)))
+}
+
+fn holds(name: &str, scene: Scene) {
+    if let Some((steps, why)) = explore(name, scene) {
+        let steps: String = steps.iter().map(|step| format!("{step}\n")).collect();
+        panic!("{name}: {why}\n{steps}");
+    }
+}
+
+/// A rule taken out is noticed in a scene, and the path that shows it shows it as a schedule, too.
+fn shows(mutant: Mutant, scene: Scene) {
+    let setting = scene.setting.with(Some(mutant));
+    let (mut steps, _) = explore(mutant.name(), Scene { setting, ..scene }).unwrap_or_else(|| panic!("{mutant} holds"));
+    steps.push(Step::Settle(Vec::new()));
+    run(setting, &steps).expect_err("what is wrong in a scene is wrong in a schedule");
+    run(setting.with(None), &steps).unwrap();
+}
+
+#[test]
+fn two_commands_cross() {
+    holds("two commands cross", crossing(vec![0, 0, 0]));
+}
+
+#[test]
+fn one_command_is_recovered() {
+    holds("one command, recovery by 3", duel(vec![0, 0, 1], vec![0, 0, 0]));
+    holds("one command, recovery by 2", duel(vec![0, 1, 0], vec![0, 0, 0]));
+}
+
+#[test]
+fn two_commands_cross_and_one_is_recovered() {
+    holds("two commands cross, recovery by 3", crossing(vec![0, 0, 1]));
+}
+
+#[test]
+fn scenes_have_teeth() {
+    for mutant in [Mutant::SmallFastQuorum, Mutant::ExecutesOverAttached, Mutant::SmallMajority] {
+        shows(mutant, crossing(vec![0, 0, 0]));
+    }
+    for mutant in [Mutant::Rule4OverAll, Mutant::OverheardAcks, Mutant::SmallRecovery] {
+        shows(mutant, crossing(vec![0, 0, 1]));
+    }
+    shows(Mutant::NoRule3Coordinator, crossing_at_the_third(vec![1, 0, 0]));
+    let commands = vec![(0, 1, slot()), (2, 0, slot())];
+    shows(Mutant::UndurablePropose, Scene { commands, ..with_tails(crossing(vec![0, 1, 0]), 0) });
+}
+
+#[test]
+#[ignore = "minutes and gigabytes: see docs/simulation.md"]
+fn a_replica_crashes() {
+    holds("one command, recovery by 3, crash of 1", duel(vec![0, 0, 1], vec![1, 0, 0]));
+    holds("one command, recovery by 3, crash of 1, tails", with_tails(duel(vec![0, 0, 1], vec![0; 3]), 0));
+    holds("one command, recovery by 3, crash of 2, tails", with_tails(duel(vec![0, 0, 1], vec![0; 3]), 1));
+    holds("two commands cross, crash of 1, tails", with_tails(crossing(vec![0, 0, 0]), 0));
+}
+
+#[test]
+#[ignore = "minutes and gigabytes: see docs/simulation.md"]
+fn two_recoveries_duel() {
+    holds("one command, recoveries by 2 and 3", duel(vec![0, 1, 1], vec![0, 0, 0]));
+    holds("one command, recoveries by 2 and 3, crash of 1", duel(vec![0, 1, 1], vec![1, 0, 0]));
+    holds("one command, recoveries by 1, 2 and 3", duel(vec![1, 1, 1], vec![0, 0, 0]));
+}
+
+#[test]
+#[ignore = "minutes and gigabytes: see docs/simulation.md"]
+fn two_commands_cross_and_any_one_recovers() {
+    holds("two commands cross, recovery by 1", crossing(vec![1, 0, 0]));
+    holds("two commands cross, recovery by 2", crossing(vec![0, 1, 0]));
+    holds("two commands cross at 3, recovery by 1", crossing_at_the_third(vec![1, 0, 0]));
+    holds("two commands cross at 3, recovery by 3", crossing_at_the_third(vec![0, 0, 1]));
+    shows(Mutant::AttachAtFloor, crossing(vec![0, 0, 1]));
+    shows(Mutant::DecidesAfterJoining, crossing(vec![0, 0, 1]));
+}
