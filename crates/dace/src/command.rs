@@ -1,6 +1,7 @@
 //! The commands that a replica knows, and how far each has come.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use types::{CommandId, SlotSet, Timestamp};
@@ -29,7 +30,8 @@ pub(crate) struct Attach {
 /// The command itself, as its coordinator proposed it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Payload {
-    pub(crate) slots: SlotSet,
+    /// Shared: it is looked at with every word about the command.
+    pub(crate) slots: Arc<SlotSet>,
     pub(crate) salt: [u8; 32],
     pub(crate) body: Bytes,
     pub(crate) body_hash: [u8; 32],
@@ -167,7 +169,12 @@ impl Known {
 
     /// The slots, if the command itself is known.
     pub(crate) fn slots(&self) -> Option<&SlotSet> {
-        self.payload.as_ref().map(|payload| &payload.slots)
+        self.payload.as_ref().map(|payload| &*payload.slots)
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_slots(&self) -> Option<Arc<SlotSet>> {
+        self.payload.as_ref().map(|payload| Arc::clone(&payload.slots))
     }
 
     /// The durable ballot-0 attaches of the members of `mask`.

@@ -115,7 +115,7 @@ impl Core {
         }
         known.decision = Some(Decision { timestamp, position });
         known.lead = Lead::None;
-        if let Some(slots) = known.slots().cloned() {
+        if let Some(slots) = known.shared_slots() {
             self.floors.raise_to(&slots, timestamp);
         }
         self.say(RecordKind::Commit, id, timestamp, |record| record.header.ballot = ballot);
@@ -164,10 +164,10 @@ impl Core {
         self.forget_withheld(id);
         self.pend(id);
         let known = self.commands.at(id).expect("it was just entered");
-        let slots = known.slots().cloned();
+        let slots = known.shared_slots();
         for (member, attach) in known.attaches.iter().enumerate() {
             if let Some(attach) = attach {
-                self.journals[member].blocks.remove((attach.timestamp, id), slots.as_ref());
+                self.journals[member].blocks.remove((attach.timestamp, id), slots.as_deref());
             }
         }
         match &slots {
@@ -179,7 +179,7 @@ impl Core {
             self.mark_executed(id);
             return;
         }
-        self.committed.insert((timestamp, id), slots.as_ref());
+        self.committed.insert((timestamp, id), slots.as_deref());
         self.wake.insert((timestamp, id));
         if let Some(slots) = slots {
             self.raise(id, timestamp, &slots);

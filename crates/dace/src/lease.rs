@@ -157,7 +157,7 @@ impl Core {
     pub(crate) fn touches(&self, known: &Known, zone: &Zone) -> bool {
         let Some(payload) = &known.payload else { return true };
         let Some(at) = slots_len(&payload.body) else { return true };
-        payload.slots == SlotSet::All || self.zones.touches(&payload.body[at..], zone)
+        *payload.slots == SlotSet::All || self.zones.touches(&payload.body[at..], zone)
     }
 
     /// Wants the lease of a zone from now on, and renews it, until [`Core::drop_lease`]. `salt` is fresh and random.

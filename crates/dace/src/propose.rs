@@ -85,7 +85,7 @@ impl Core {
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter };
         let Submission { slots, salt, body, body_hash } = submission;
         let slots = self.ordered(slots);
-        self.commands.entry(id).payload = Some(Payload { slots, salt, body, body_hash });
+        self.commands.entry(id).payload = Some(Payload { slots: slots.into(), salt, body, body_hash });
         let quorum = self.fast_quorum(id);
         self.commands.entry(id).quorum = quorum;
         self.commands.enters_flight(id);

@@ -2,7 +2,7 @@
 //! (`consensus.md`, section 1, clock).
 
 use types::Timestamp;
-use types::limits::{CLOCK_AHEAD_NS_MAX, READING_FRESH_NS};
+use types::limits::{CLOCK_AHEAD_NS_MAX, MEMBERS_MAX, READING_FRESH_NS};
 
 use crate::config::Member;
 
@@ -53,15 +53,18 @@ impl Readings {
     /// time since it came.
     pub(crate) fn judge(&self, me: Member, own: Timestamp, mono_ns: u64, f: usize) -> Verdict {
         let n = self.of.len();
-        let mut fresh: Vec<Timestamp> = Vec::with_capacity(n);
-        fresh.push(own);
+        let mut readings = [Timestamp::ZERO; MEMBERS_MAX];
+        readings[0] = own;
+        let mut count = 1;
         for (member, reading) in self.of.iter().enumerate() {
             let Some(reading) = reading.filter(|_| member != me) else { continue };
             let age = mono_ns.saturating_sub(reading.mono_ns);
             if age <= READING_FRESH_NS {
-                fresh.push(reading.timestamp.plus_ns(age));
+                readings[count] = reading.timestamp.plus_ns(age);
+                count += 1;
             }
         }
+        let fresh = &mut readings[..count];
         if fresh.len() < n - f {
             return Verdict::Alone;
         }

@@ -304,7 +304,7 @@ impl Core {
         known.attached = Some((timestamp, By::Ack));
         known.first_mention = header.position;
         let body_hash = header.body_hash;
-        known.payload = Some(Payload { slots, salt: record.salt, body: body.clone(), body_hash });
+        known.payload = Some(Payload { slots: slots.into(), salt: record.salt, body: body.clone(), body_hash });
         self.commands.enters_flight(id);
         Ok(())
     }
@@ -354,7 +354,7 @@ impl Core {
             _ => {}
         }
         if raised {
-            match known.slots().cloned() {
+            match known.shared_slots() {
                 Some(slots) => self.floors.raise_to(&slots, timestamp),
                 None => self.floors.raise_all(timestamp),
             }

@@ -70,8 +70,8 @@ impl Core {
             let place = (decision.timestamp, id);
             match stage {
                 Stage::Committed if decision.timestamp <= cut => {
-                    let slots = self.commands.at(id).and_then(|known| known.slots().cloned());
-                    self.committed.remove(place, slots.as_ref());
+                    let slots = self.commands.at(id).and_then(|known| known.shared_slots());
+                    self.committed.remove(place, slots.as_deref());
                     self.mark_executed(id);
                 }
                 Stage::Executed if decision.timestamp > cut => self.execute_again(id, decision.timestamp),
@@ -90,8 +90,8 @@ impl Core {
         let own = id.replica == self.config.replica;
         let known = self.commands.at_mut(id).expect("it was just listed");
         known.stage = Stage::Committed;
-        let slots = known.slots().cloned();
-        self.committed.insert((timestamp, id), slots.as_ref());
+        let slots = known.shared_slots();
+        self.committed.insert((timestamp, id), slots.as_deref());
         self.pend(id);
         if own {
             self.commands.enters_flight(id);
@@ -107,9 +107,9 @@ impl Core {
             known.accepted = None;
             known.joined = 0;
             known.lead = Lead::None;
-            let (me, slots) = (self.me, known.slots().cloned());
+            let (me, slots) = (self.me, known.shared_slots());
             if let Some(attach) = known.attaches[me].take() {
-                self.journals[me].blocks.remove((attach.timestamp, id), slots.as_ref());
+                self.journals[me].blocks.remove((attach.timestamp, id), slots.as_deref());
             }
         }
     }

@@ -394,7 +394,7 @@ impl Core {
         if known.payload.is_some() {
             return;
         }
-        let payload = Payload { slots, salt: record.salt, body: record.body.clone(), body_hash: header.body_hash };
+        let payload = Payload { slots: slots.into(), salt: record.salt, body: record.body.clone(), body_hash: header.body_hash };
         self.set_payload(header.id, payload);
     }
 
@@ -526,9 +526,9 @@ impl Core {
         attach.durable = true;
         let timestamp = attach.timestamp;
         let undecided = known.stage == Stage::Undecided;
-        let slots = known.slots().cloned();
+        let slots = known.shared_slots();
         if undecided && self.mutates(Mutant::PromiseIgnoresTail) {
-            self.journals[member].blocks.insert((timestamp, id), slots.as_ref());
+            self.journals[member].blocks.insert((timestamp, id), slots.as_deref());
         }
         if let Some(slots) = slots {
             self.journals[member].floors.raise_to(&slots, timestamp);
@@ -556,7 +556,7 @@ impl Core {
 
     /// A member has raised its floors in the slots of a command.
     pub(crate) fn count_raise(&mut self, member: Member, id: CommandId, timestamp: Timestamp) {
-        let Some(slots) = self.commands.at(id).and_then(|known| known.slots().cloned()) else { return };
+        let Some(slots) = self.commands.at(id).and_then(|known| known.shared_slots()) else { return };
         self.journals[member].floors.raise_to(&slots, timestamp);
         self.wake_slots(&slots);
     }
