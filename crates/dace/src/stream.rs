@@ -394,7 +394,8 @@ impl Core {
         if known.payload.is_some() {
             return;
         }
-        let payload = Payload { slots: slots.into(), salt: record.salt, body: record.body.clone(), body_hash: header.body_hash };
+        let payload =
+            Payload { slots: slots.into(), salt: record.salt, body: record.body.clone(), body_hash: header.body_hash };
         self.set_payload(header.id, payload);
     }
 
