@@ -12,7 +12,7 @@ fn a_command_allocates_little() {
         let costs = costs(n, 1, 16, 512);
         for (replica, Cost { allocations, bytes, steps }) in costs.iter().enumerate() {
             let told = format!("n = {n}, replica {replica}: {allocations} allocations, {bytes} bytes, {steps:?}");
-            assert!((1.0..limit).contains(allocations) && *bytes < 1_800.0, "{told}");
+            assert!((1.0..limit).contains(allocations) && *bytes < 2_200.0, "{told}");
         }
     }
 }
