@@ -226,6 +226,7 @@ impl Core {
             Incarnation(self.incarnation.0.checked_add(1).expect("a replica starts fewer than 2^32 times"));
         self.counter = 0;
         self.reads.begin(self.incarnation);
+        self.leases.begin(self.incarnation);
         self.restart_grants();
         let position = self.next_position();
         let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: 0 };

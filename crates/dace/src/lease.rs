@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::journal::{RecordHeader, RecordKind, body_hash};
 use types::limits::{LEASES_MAX, READS_MAX, ZONE_LEN_MAX};
-use types::{CommandId, Now, SlotSet};
+use types::{CommandId, Incarnation, Now, SlotSet};
 
 use crate::command::{Known, Stage};
 use crate::config::Member;
@@ -130,6 +130,11 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
+    /// Reads are numbered apart from those by quorum, and anew in every incarnation.
+    pub(crate) fn begin(&mut self, incarnation: Incarnation) {
+        self.last_read = 1 << 63 | u64::from(incarnation.0) << 31;
+    }
+
     /// How many reads wait for pending writes.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()

@@ -124,11 +124,7 @@ pub(crate) fn file(arguments: &Arguments, path: &Path) -> ExitCode {
 /// is there already is shrunk, if that is possible.
 pub(crate) fn witness(arguments: &Arguments, name: &str) -> ExitCode {
     let wanted: Vec<dace::Mutant> = match name {
-        "all" => dace::Mutant::ALL
-            .iter()
-            .copied()
-            .filter(|mutant| !dace::Mutant::OF_LEASES.contains(mutant) && !path(*mutant).exists())
-            .collect(),
+        "all" => dace::Mutant::ALL.iter().copied().filter(|mutant| !path(*mutant).exists()).collect(),
         name => match name.parse() {
             Ok(mutant) => vec![mutant],
             Err(reason) => {

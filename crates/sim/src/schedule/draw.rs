@@ -26,9 +26,11 @@ pub enum Profile {
     Reads,
     /// Stored states, trimmed journals, snapshots.
     Trim,
+    /// Leases that come and go, and reads under them.
+    Leases,
 }
 
-const PROFILES: [Profile; 8] = [
+const PROFILES: [Profile; 10] = [
     Profile::Mixed,
     Profile::Mixed,
     Profile::Recovery,
@@ -37,6 +39,8 @@ const PROFILES: [Profile; 8] = [
     Profile::Crash,
     Profile::Reads,
     Profile::Trim,
+    Profile::Leases,
+    Profile::Leases,
 ];
 
 /// What is drawn.
@@ -61,9 +65,12 @@ enum Kind {
     Suspect,
     Prefer,
     Exchange,
+    Want,
+    Unwant,
+    Leased,
 }
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 22] = [
     Kind::Submit,
     Kind::Flush,
     Kind::Read,
@@ -83,6 +90,9 @@ const KINDS: [Kind; 19] = [
     Kind::Suspect,
     Kind::Prefer,
     Kind::Exchange,
+    Kind::Want,
+    Kind::Unwant,
+    Kind::Leased,
 ];
 
 /// What a schedule is drawn from.
@@ -99,6 +109,8 @@ struct Plan {
     down_max: usize,
     relink: u64,
     len: usize,
+    /// The replica that holds leases, if the schedule is about them.
+    holder: Option<usize>,
 }
 
 impl Plan {
@@ -112,7 +124,9 @@ impl Plan {
             Profile::Crash => (4, 5, 0, 0),
             Profile::Reads => (2, 1, 8, 0),
             Profile::Trim => (2, 2, 0, 8),
+            Profile::Leases => (3, rare(random), 0, 0),
         };
+        let (want, leased) = if profile == Profile::Leases { (2, *random.pick(&[8, 20])) } else { (0, 0) };
         let weights = [
             5,
             *random.pick(&[10, 25, 50]),
@@ -133,6 +147,9 @@ impl Plan {
             rare(random),
             1,
             *random.pick(&[0, 1, 2]),
+            want,
+            want / 2,
+            leased,
         ];
         let replicas = setting.replicas;
         let mut plan = Self {
@@ -146,7 +163,11 @@ impl Plan {
             down_max: if random.one_in(2) { setting.faults } else { replicas },
             relink: *random.pick(&[10, 25, 60, 1000]),
             len: *random.pick(&[20, 40, 80, 140]),
+            holder: None,
         };
+        if profile == Profile::Leases {
+            plan.holder = Some(random.index(replicas));
+        }
         if profile == Profile::Trim {
             plan.submissions += 3;
         }
@@ -205,6 +226,9 @@ pub fn draw(setting: Setting, seed: u64) -> (Vec<Step>, Result<Done, Box<Violati
 
 impl Drawing<'_> {
     fn run(&mut self) -> Result<Done, Box<Violation>> {
+        if let Some(holder) = self.plan.holder.filter(|_| !self.random.one_in(4)) {
+            self.lease(holder)?;
+        }
         for _ in 0..self.plan.len {
             if self.random.one_in(self.plan.relink) {
                 self.plan.redraw(&mut self.random);
@@ -315,6 +339,45 @@ impl Drawing<'_> {
                 self.step(Step::Prefer(at, vec![first]))?;
             }
             Kind::Exchange => self.exchange()?,
+            Kind::Want => {
+                let at = self.holder();
+                self.step(Step::Want(at))?;
+            }
+            Kind::Unwant => {
+                let at = self.any();
+                self.step(Step::Unwant(at))?;
+            }
+            Kind::Leased => {
+                let (at, slots) = (self.holder(), self.slots());
+                self.step(Step::Leased(at, slots))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Mostly the one that holds leases.
+    fn holder(&mut self) -> usize {
+        match self.plan.holder.filter(|_| !self.random.one_in(8)) {
+            Some(holder) => holder,
+            None => self.any(),
+        }
+    }
+
+    /// The holder gets a lease, of as few others as it takes; whoever else proposes may not know of it.
+    fn lease(&mut self, holder: usize) -> Result<(), Box<Violation>> {
+        self.step(Step::Want(holder))?;
+        self.step(Step::Flush(holder, 0))?;
+        let mut others: Vec<usize> = (0..self.world.setting.replicas).filter(|at| *at != holder).collect();
+        let grants = self.world.setting.replicas - self.world.setting.faults - 1;
+        while others.len() > grants {
+            let left_out = others.remove(self.random.index(others.len()));
+            let first = *self.random.pick(&others);
+            self.step(Step::Prefer(left_out, vec![first]))?;
+        }
+        for grantor in others {
+            self.step(Step::ReadAll(holder, grantor))?;
+            self.step(Step::Flush(grantor, 0))?;
+            self.step(Step::ReadAll(grantor, holder))?;
         }
         Ok(())
     }

@@ -37,6 +37,13 @@ pub enum Step {
     Drop(usize, usize),
     /// `get 1 0,5` or `get 1 *`: a client of replica 1 begins a quorum read of these slots.
     Get(usize, SlotSet),
+    /// `want 1`: replica 1 wants the lease of everything, and asks for it again and again. From the first on clocks run
+    /// at different rates, and are not set.
+    Want(usize),
+    /// `unwant 1`: it does not any more.
+    Unwant(usize),
+    /// `leased 1 0,5` or `leased 1 *`: a client of replica 1 begins a read of these slots under the lease.
+    Leased(usize, SlotSet),
     /// `store 1`: the state of replica 1 at its last cut is durable.
     Store(usize),
     /// `trim 1`: it trims its journal as far as it may.
@@ -101,6 +108,9 @@ impl FromStr for Step {
             ["give", link] => pair(link).map(|(from, to)| Self::Give(from, to))?,
             ["drop", link] => pair(link).map(|(from, to)| Self::Drop(from, to))?,
             ["get", at, on] => Self::Get(replica(at)?, slots(on)?),
+            ["want", at] => Self::Want(replica(at)?),
+            ["unwant", at] => Self::Unwant(replica(at)?),
+            ["leased", at, on] => Self::Leased(replica(at)?, slots(on)?),
             ["store", at] => Self::Store(replica(at)?),
             ["trim", at] => Self::Trim(replica(at)?),
             ["snapshot", link] => pair(link).map(|(from, to)| Self::Snapshot(from, to))?,
@@ -134,6 +144,9 @@ impl fmt::Display for Step {
             Self::Give(from, to) => write!(f, "give {}>{}", from + 1, to + 1),
             Self::Drop(from, to) => write!(f, "drop {}>{}", from + 1, to + 1),
             Self::Get(at, on) => write!(f, "get {} {}", at + 1, On(on)),
+            Self::Want(at) => write!(f, "want {}", at + 1),
+            Self::Unwant(at) => write!(f, "unwant {}", at + 1),
+            Self::Leased(at, on) => write!(f, "leased {} {}", at + 1, On(on)),
             Self::Store(at) => write!(f, "store {}", at + 1),
             Self::Trim(at) => write!(f, "trim {}", at + 1),
             Self::Snapshot(from, to) => write!(f, "snapshot {}>{}", from + 1, to + 1),
@@ -227,7 +240,7 @@ mod tests {
     #[test]
     fn steps_are_read_back_as_they_are_written() {
         let text = "submit 1 0,5\nsubmit 2 *\nflush 1\nflush 1 but 2\nread 1>2\nread 1>2 3\nbeat 3\ntick 2\nadvance 100ms\n\
-                    advance 2 1500us\ncrash 1\ncrash 1 keep 2\nstart 1\ngive 1>2\ndrop 3>1\nget 2 5\nget 2 *\nstore 1\ntrim 1\n\
+                    advance 2 1500us\ncrash 1\ncrash 1 keep 2\nstart 1\ngive 1>2\ndrop 3>1\nget 2 5\nget 2 *\nwant 3\nunwant 3\nleased 3 0\nstore 1\ntrim 1\n\
                     snapshot 2>3\nsuspect 1 2\ntrust 1 2\nprefer 1 3,2\nrollback 1 5\nsettle\nsettle without 1,2\n";
         let steps = parse(text).unwrap();
         let written: String = steps.iter().map(|step| format!("{step}\n")).collect();

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use dace::{Beat, Config, Core, Message, Mutant, Output, Record, Restore, StreamError, Submission, Timing};
+use dace::{
+    Beat, Config, Core, LeaseTiming, Message, Mutant, Output, Record, Restore, StreamError, Submission, Timing, Zone,
+};
 use types::journal::{RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal};
 use types::{CommandId, Epoch, GroupId, Now, ReplicaId, SlotSet, Timestamp};
 
@@ -24,6 +26,15 @@ pub(super) const WALL_NS: u64 = 1_700_000_000_000_000_000;
 pub(super) const TIMING: Timing =
     Timing { give_up_ns: 50 * MS, recover_ns: 100 * MS, fetch_ns: 10 * MS, read_ns: 20 * MS };
 
+/// Clocks run this part too fast or too slow where leases are.
+const RATE_ERROR: u64 = 10;
+const LEASE_TIMING: LeaseTiming = LeaseTiming { term_ns: 300 * MS, rate_error_ppm: 1_000_000 / RATE_ERROR };
+
+/// The zone that is leased: everything.
+fn zone() -> Zone {
+    Zone(Bytes::new())
+}
+
 /// What a step came to: whether it applied.
 pub(super) type Applied = Result<bool, Box<Violation>>;
 
@@ -39,6 +50,8 @@ pub(super) struct World {
     pub(super) judge: Judge,
     applied: usize,
     decided: [u64; 7],
+    /// Whether anybody ever wanted a lease.
+    has_leases: bool,
     /// Whether to tell what steps do.
     pub(super) is_traced: bool,
     /// What the last step did.
@@ -69,6 +82,7 @@ impl World {
             judge: Judge::new(setting.replicas, setting.faults),
             applied: 0,
             decided: [0; 7],
+            has_leases: false,
             is_traced: false,
             lines: Vec::new(),
         };
@@ -88,12 +102,15 @@ impl World {
             Step::Beat(at) => self.is_up(*at) && self.beat(*at)?,
             Step::Tick(at) => self.is_up(*at) && self.tick(*at)?,
             Step::Advance(ns) => self.advance(*ns),
-            Step::AdvanceOne(at, ns) => self.is_member(*at) && self.advance_one(*at, *ns),
+            Step::AdvanceOne(at, ns) => self.is_member(*at) && !self.has_leases && self.advance_one(*at, *ns),
             Step::Crash(at, keep) => self.is_up(*at) && self.crash(*at, *keep)?,
             Step::Start(at) => self.is_member(*at) && self.start(*at)?,
             Step::Give(from, to) => self.give(*from, *to)?,
             Step::Drop(from, to) => self.take_message(*from, *to).is_some(),
             Step::Get(at, slots) => self.is_up(*at) && self.get(*at, slots)?,
+            Step::Want(at) => self.is_up(*at) && self.want(*at)?,
+            Step::Unwant(at) => self.is_up(*at) && self.unwant(*at)?,
+            Step::Leased(at, slots) => self.is_up(*at) && self.leased(*at, slots)?,
             Step::Store(at) => self.is_up(*at) && self.store(*at),
             Step::Trim(at) => self.is_up(*at) && self.trim(*at),
             Step::Snapshot(from, to) => self.is_up(*to) && self.is_member(*from) && self.install(*from, *to)?,
@@ -335,14 +352,22 @@ impl World {
         Ok(is_due)
     }
 
-    pub(super) fn advance(&mut self, ns: u64) -> bool {
-        (0..self.nodes.len()).all(|at| self.advance_one(at, ns))
-    }
-
     fn advance_one(&mut self, at: usize, ns: u64) -> bool {
         let now = &mut self.nodes[at].now;
         now.mono_ns = now.mono_ns.saturating_add(ns);
         now.wall_ns = now.wall_ns.saturating_add(ns);
+        ns > 0
+    }
+
+    /// All clocks go on. Where leases are, at the edge of what is allowed: the first slow, the second fast, and so on.
+    pub(super) fn advance(&mut self, ns: u64) -> bool {
+        for at in 0..self.nodes.len() {
+            self.advance_one(at, ns);
+            if self.has_leases {
+                let (error, mono_ns) = (ns / RATE_ERROR, &mut self.nodes[at].now.mono_ns);
+                *mono_ns = if at % 2 == 0 { *mono_ns - error } else { *mono_ns + error };
+            }
+        }
         ns > 0
     }
 
@@ -390,6 +415,7 @@ impl World {
             Err(error) => return violation("restart", format!("replica {} cannot be restored: {error}", at + 1)),
         };
         core.set_timing(TIMING);
+        core.set_lease_timing(LEASE_TIMING);
         if let Some(mutant) = self.setting.mutant {
             core.set_mutant(mutant);
         }
@@ -447,6 +473,33 @@ impl World {
         let node = &mut self.nodes[at];
         let now = node.now;
         let Ok(read) = node.core().handle_read(now, slots.clone()) else { return Ok(false) };
+        node.reads.insert(read, slots.clone());
+        self.judge.read_begun(at, read);
+        self.drain(at)?;
+        Ok(true)
+    }
+
+    fn want(&mut self, at: usize) -> Applied {
+        self.has_leases = true;
+        let node = &mut self.nodes[at];
+        let now = node.now;
+        node.core().want_lease(now, &zone(), [9; 32]).expect("one zone is not too many");
+        self.drain(at)?;
+        Ok(true)
+    }
+
+    fn unwant(&mut self, at: usize) -> Applied {
+        let node = &mut self.nodes[at];
+        let now = node.now;
+        node.core().drop_lease(now, &zone());
+        self.drain(at)?;
+        Ok(true)
+    }
+
+    fn leased(&mut self, at: usize, slots: &SlotSet) -> Applied {
+        let node = &mut self.nodes[at];
+        let now = node.now;
+        let Ok(read) = node.core().handle_leased_read(now, &zone(), slots.clone()) else { return Ok(false) };
         node.reads.insert(read, slots.clone());
         self.judge.read_begun(at, read);
         self.drain(at)?;
@@ -551,13 +604,13 @@ impl World {
                     let to = usize::try_from(to.0).expect("a small number") - 1;
                     self.messages.push_back((at, to, message));
                 }
-                Output::ReadReady { read } => {
+                Output::ReadReady { read } | Output::LeasedReady { read } => {
                     if let Some(slots) = self.nodes[at].reads.remove(&read) {
                         self.say(at, || format!("answers read {read}"));
                         self.judge.read_ended(at, read, &slots)?;
                     }
                 }
-                Output::ReadContended { read } => {
+                Output::ReadContended { read } | Output::LeasedContended { read } => {
                     self.nodes[at].reads.remove(&read);
                     self.judge.read_dropped(at, read);
                 }
@@ -565,7 +618,9 @@ impl World {
                     let wants = &mut self.nodes[at].wants;
                     *wants = (*wants).max(Some(cut));
                 }
-                other => unreachable!("no leases in schedules yet: {other:?}"),
+                Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. } => {
+                    unreachable!("nobody reads beside the loop")
+                }
             }
         }
     }
