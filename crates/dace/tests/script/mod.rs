@@ -105,7 +105,8 @@ fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
             let now = group.node(replica(1)).now;
             let (zone, slots) = (zone(value("zone").unwrap()), slots(value("slots").unwrap()));
             let read = group.core(replica(1)).handle_leased_read(now, &zone, slots);
-            let mut lines = vec![read.map_or_else(|error| format!("error: {error}"), |read| format!("read {read}"))];
+            let begun = |read| format!("read {}", leased(read));
+            let mut lines = vec![read.map_or_else(|error| format!("error: {error}"), begun)];
             lines.extend(trace(&group.drain(replica(1))));
             lines
         }
@@ -178,6 +179,11 @@ fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
     }
 }
 
+/// Which of an incarnation's leased reads it is.
+fn leased(read: u64) -> u64 {
+    read & 0x7fff_ffff
+}
+
 fn zone(text: &str) -> Zone {
     Zone(text.as_bytes().to_vec().into())
 }
@@ -199,8 +205,8 @@ fn line(output: &Output) -> String {
         Output::Send { to, message } => format!("send r{to} {}", said_to(message)),
         Output::ReadReady { read } => format!("ready read {read}"),
         Output::ReadContended { read } => format!("contended read {read}"),
-        Output::LeasedReady { read } => format!("ready leased read {read}"),
-        Output::LeasedContended { read } => format!("contended leased read {read}"),
+        Output::LeasedReady { read } => format!("ready leased read {}", leased(*read)),
+        Output::LeasedContended { read } => format!("contended leased read {}", leased(*read)),
         Output::Pends { id, .. } => format!("pends {id}"),
         Output::Settles { id, .. } => format!("settles {id}"),
         Output::Lease { zone, until } => {
