@@ -52,6 +52,8 @@ pub(super) struct World {
     decided: [u64; 7],
     /// Whether anybody ever wanted a lease.
     has_leases: bool,
+    /// Whether clocks run at different rates.
+    pub(super) drifts: bool,
     /// Whether to tell what steps do.
     pub(super) is_traced: bool,
     /// What the last step did.
@@ -83,6 +85,7 @@ impl World {
             applied: 0,
             decided: [0; 7],
             has_leases: false,
+            drifts: false,
             is_traced: false,
             lines: Vec::new(),
         };
@@ -363,7 +366,7 @@ impl World {
     pub(super) fn advance(&mut self, ns: u64) -> bool {
         for at in 0..self.nodes.len() {
             self.advance_one(at, ns);
-            if self.has_leases {
+            if self.drifts {
                 let (error, mono_ns) = (ns / RATE_ERROR, &mut self.nodes[at].now.mono_ns);
                 *mono_ns = if at % 2 == 0 { *mono_ns - error } else { *mono_ns + error };
             }
@@ -480,7 +483,7 @@ impl World {
     }
 
     fn want(&mut self, at: usize) -> Applied {
-        self.has_leases = true;
+        (self.has_leases, self.drifts) = (true, true);
         let node = &mut self.nodes[at];
         let now = node.now;
         node.core().want_lease(now, &zone(), [9; 32]).expect("one zone is not too many");
