@@ -201,15 +201,18 @@ impl World {
     /// Waits until all is executed and cut everywhere.
     fn settle(&mut self) -> Checked {
         let mut limit = self.limit() + self.ahead_ns();
+        let mut is_last = false;
         loop {
             if self.play_until(limit, |world| world.unsettled().is_ok())? {
                 return Ok(());
             }
-            // What was executed meanwhile may stand far ahead, too.
-            let ahead = self.ahead_ns();
-            if ahead <= 100 * MS {
+            if is_last {
                 return self.unsettled();
             }
+            // What was executed meanwhile may stand far ahead, too. When the clocks are there, beats still have to
+            // tell of it: those of who has nothing to wait for come rarely.
+            let ahead = self.ahead_ns();
+            is_last = ahead <= 100 * MS;
             limit = self.queue.now() + ahead + 1_000 * MS;
         }
     }
