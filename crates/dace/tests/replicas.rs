@@ -13,6 +13,17 @@ fn slot(n: u16) -> SlotSet {
     SlotSet::of(vec![Slot(n)])
 }
 
+/// A write that the first two decide, and of which the third hears nothing.
+fn write_by_two(group: &mut Group) {
+    group.submit(1, &slot(5), b"a").0.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 2).unwrap();
+    group.flush(2, None);
+    group.deliver(2, 1).unwrap();
+    group.flush(1, None);
+    assert_eq!(group.node(1).executed.len(), 1, "visible at its coordinator");
+}
+
 #[test]
 fn a_command_is_executed_everywhere_and_cut() {
     for (n, f) in [(2, 0), (3, 1), (4, 1), (5, 1), (5, 2), (7, 3)] {
@@ -108,13 +119,7 @@ fn an_answer_from_a_rolled_back_disk_does_not_count() {
     let mut group = Group::new(3, 1);
     group.start_all();
     let copy = (group.node(2).journal.clone(), group.node(2).durable);
-    group.submit(1, &slot(5), b"a").0.unwrap();
-    group.flush(1, None);
-    group.deliver(1, 2).unwrap();
-    group.flush(2, None);
-    group.deliver(2, 1).unwrap();
-    group.flush(1, None);
-    assert_eq!(group.node(1).executed.len(), 1, "visible at its coordinator");
+    write_by_two(&mut group);
     group.deliver(2, 3).unwrap();
     group.crash(2);
     (group.node(2).journal, group.node(2).durable) = copy;
@@ -146,13 +151,7 @@ fn an_answer_from_a_rolled_back_disk_does_not_count() {
 fn a_quorum_read_waits_for_what_was_visible() {
     let mut group = Group::new(3, 1);
     group.start_all();
-    group.submit(1, &slot(5), b"a").0.unwrap();
-    group.flush(1, None);
-    group.deliver(1, 2).unwrap();
-    group.flush(2, None);
-    group.deliver(2, 1).unwrap();
-    group.flush(1, None);
-    assert_eq!(group.node(1).executed.len(), 1, "visible at its coordinator");
+    write_by_two(&mut group);
     let now = group.node(3).now;
     let read = group.core(3).handle_read(now, slot(5)).unwrap();
     group.tick(3);
