@@ -44,7 +44,7 @@ impl Core {
         }
         journal.stream = Stream::Refused;
         let (incarnation, opened, durable) = (header.id.incarnation, header.position, journal.durable);
-        Err(Refused { replica, incarnation, opened, known, durable }.into())
+        Err(Refused { replica, incarnation, opened, ends: None, known, durable }.into())
     }
 
     fn fault_of(&self, member: Member, header: &RecordHeader) -> Option<&'static str> {

@@ -24,6 +24,7 @@ use crate::readings::{Readings, Verdict};
 use crate::settled::Settled;
 use crate::status::{Counters, Phase};
 use crate::timer::{Timers, Timing};
+use crate::vouch::Vouched;
 
 /// The consensus core of one replica of one group.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ pub struct Core {
     pub(crate) durable: u64,
     /// Where the restored state stands: what lies at or below is not executed again.
     pub(crate) executed_cut: Timestamp,
+    /// Others that vouch for the restored journal, as a mask.
+    pub(crate) vouchers: u64,
     /// The position of the base: records at or below it are passed over when they are restored.
     pub(crate) base_position: u64,
     /// The cut of the base.
@@ -130,6 +133,9 @@ pub enum StartError {
         /// Where it was proposed.
         timestamp: Timestamp,
     },
+    /// Too few others have vouched for the journal.
+    #[error("only {0} others have vouched for the journal: reach more of the members")]
+    Unvouched(u32),
 }
 
 impl Core {
@@ -171,6 +177,7 @@ impl Core {
             appended: 0,
             durable: 0,
             executed_cut: restore.executed_cut,
+            vouchers: 0,
             base_position: 0,
             base_cut: Timestamp::ZERO,
             settled_cut: Timestamp::ZERO,
@@ -199,11 +206,16 @@ impl Core {
     /// puts out what is durable and above the executed cut. Submissions are taken once the `Open` record is
     /// durable.
     ///
+    /// In a group of more than one replica the journal must be vouched for ([`Core::vouched`]).
+    ///
     /// Panics when called twice.
     pub fn handle_start(&mut self, now: Now) -> Result<(), StartError> {
         assert_eq!(self.phase, Phase::Restoring, "a core starts once");
         if let Some(position) = self.passed_over.filter(|last| *last < self.base_position) {
             return Err(StartError::JournalBehindBase { position, base: self.base_position });
+        }
+        if self.vouched() == Vouched::Lacking {
+            return Err(StartError::Unvouched(self.vouchers.count_ones()));
         }
         let ceiling = self.clock.ceiling_durable();
         if self.is_alone() {

@@ -22,8 +22,8 @@
 //! cut at which its stored state stands, gives it its own journal with [`Core::restore_record`], and calls
 //! [`Core::handle_start`].
 //!
-//! In a group of more than one replica the driver also carries the journals: see [`Core::hello`],
-//! [`Core::handle_record`] and [`Core::beat`].
+//! In a group of more than one replica the others vouch for the journal before that ([`Core::claim`]), and the
+//! driver also carries the journals: see [`Core::hello`], [`Core::handle_record`] and [`Core::beat`].
 
 mod ack;
 mod base;
@@ -53,6 +53,7 @@ mod snapshot;
 mod status;
 mod stream;
 mod timer;
+mod vouch;
 
 pub use self::base::{Base, BaseError, Predecessor};
 pub use self::config::{Config, ConfigError, Restore};
@@ -66,3 +67,4 @@ pub use self::restore::{RestoreError, RestoreFault};
 pub use self::status::{Counters, Phase, Status};
 pub use self::stream::{Beat, Behind, Hello, PeerBase, Refused, StreamError};
 pub use self::timer::Timing;
+pub use self::vouch::{Claim, Vouched};

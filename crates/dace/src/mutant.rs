@@ -39,6 +39,8 @@ mutants! {
     PromiseIgnoresTail = "promise_ignores_tail",
     /// Section 2: a shorter journal than what was counted durable is taken for a restart.
     RolledBackAccepted = "rolled_back_accepted",
+    /// Section 2: a replica that restarts speaks before anybody has vouched for its journal.
+    StartsUnvouched = "starts_unvouched",
     /// Section 3: the fast quorum is one too small.
     SmallFastQuorum = "small_fast_quorum",
     /// Section 3: attaches at the floor, not above it.

@@ -58,8 +58,9 @@ pub struct PeerBase {
 /// or replaced. It must stop, and be replaced by a new member.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "replica {replica} opened incarnation {incarnation} at position {opened}, and its journal was known durable to \
-     {durable} in incarnation {known}: its disk was rolled back or replaced; stop it and replace it by a new member"
+    "replica {replica} opened incarnation {incarnation} at position {opened}{}, and its journal was known durable to \
+     {durable} in incarnation {known}: its disk was rolled back or replaced; stop it and replace it by a new member",
+    ends.map_or(String::new(), |ends| format!(" and ends at {ends}"))
 )]
 pub struct Refused {
     /// The writer.
@@ -68,10 +69,20 @@ pub struct Refused {
     pub incarnation: Incarnation,
     /// Where it says that it opened.
     pub opened: u64,
+    /// Where it says that its journal ends, if it said so.
+    pub ends: Option<u64>,
     /// The incarnation known here.
     pub known: Incarnation,
     /// The position known durable here.
     pub durable: u64,
+}
+
+impl Refused {
+    /// Of a replica of whose journal nothing is known, and nothing wanted.
+    pub(crate) fn stranger(replica: ReplicaId, hello: Hello) -> Self {
+        let Hello { incarnation, opened, .. } = hello;
+        Self { replica, incarnation, opened, ends: None, known: Incarnation(0), durable: 0 }
+    }
 }
 
 /// The state here is older than a base: a snapshot at `cut` or above must be installed first.
@@ -138,15 +149,8 @@ impl Core {
 
     /// A peer opens its stream. Gives the position behind which its records are wanted.
     pub fn handle_hello(&mut self, now: Now, from: ReplicaId, hello: Hello) -> Result<u64, Refused> {
-        let refused = |known, durable| Refused {
-            replica: from,
-            incarnation: hello.incarnation,
-            opened: hello.opened,
-            known,
-            durable,
-        };
         let Some(member) = self.config.member(from).filter(|member| *member != self.me) else {
-            return Err(refused(Incarnation(0), 0));
+            return Err(Refused::stranger(from, hello));
         };
         self.clock.advance(now);
         let (known, durable) = (self.journals[member].incarnation, self.journals[member].durable);
@@ -157,7 +161,7 @@ impl Core {
         let trusted = self.mutates(Mutant::RolledBackAccepted);
         if self.journals[member].stream == Stream::Refused || !(same || later || trusted) {
             self.journals[member].stream = Stream::Refused;
-            return Err(refused(known, durable));
+            return Err(Refused { known, durable, ..Refused::stranger(from, hello) });
         }
         if !same {
             self.doubt_tail(member);

@@ -43,7 +43,7 @@ fn a_rolled_back_disk_is_refused_after_a_second_restart_too() {
     for _ in 0..durable {
         group.crash(3);
         group.restore(3).unwrap();
-        group.start(3);
+        group.start_unasked(3);
         group.flush(3, None);
     }
     let appended = group.core(3).status().appended;

@@ -124,7 +124,7 @@ fn an_answer_from_a_rolled_back_disk_does_not_count() {
     group.crash(2);
     (group.node(2).journal, group.node(2).durable) = copy;
     group.restore(2).unwrap();
-    group.start(2);
+    group.start_unasked(2);
     group.flush(2, None);
     group.messages.clear();
     let now = group.node(3).now;

@@ -102,7 +102,7 @@ fn seeds_that_found_something_hold() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in [1, 2, 3] {
+    for seed in [1, 3, 5] {
         let options = Options { trace: true, ..Options::new(seed, 3, 1) };
         let (once, twice) = (run(options).unwrap(), run(options).unwrap());
         assert_eq!(once.lines, twice.lines);

@@ -162,6 +162,10 @@ impl Group {
     fn connect(&mut self) {
         let n = self.nodes.len();
         for at in 0..n {
+            for other in (0..n).filter(|other| *other != at) {
+                let other = ReplicaId(u32::try_from(other + 1).expect("few replicas"));
+                self.call(at, Step::Other, |core, _| core.handle_vouch(other));
+            }
             self.call(at, Step::Other, |core, now| core.handle_start(now)).expect("an empty journal");
             self.drain(at);
             self.flush(at);

@@ -96,8 +96,34 @@ impl Group {
         self.nodes[&r].core.is_some()
     }
 
-    /// Starts a fresh or crashed replica on what is durable.
+    /// Starts a fresh or crashed replica on what is durable; all that are up are asked to vouch for it, and none of
+    /// them refuses. Those that are down are taken to be up for that moment, with nothing against it.
     pub(crate) fn start(&mut self, r: u32) -> Outputs {
+        self.claim(r).expect("all vouch for it");
+        self.start_vouched(r)
+    }
+
+    /// Asks the others to vouch for the journal of `r`.
+    pub(crate) fn claim(&mut self, r: u32) -> Result<(), Refused> {
+        let claim = self.core(r).claim();
+        for other in (1..=self.n).filter(|other| *other != r) {
+            if self.is_up(other) {
+                self.core(other).handle_claim(ReplicaId(r), claim)?;
+            }
+            self.core(r).handle_vouch(ReplicaId(other));
+        }
+        Ok(())
+    }
+
+    /// The same, whatever the others know.
+    pub(crate) fn start_unasked(&mut self, r: u32) -> Outputs {
+        for other in (1..=self.n).filter(|other| *other != r) {
+            self.core(r).handle_vouch(ReplicaId(other));
+        }
+        self.start_vouched(r)
+    }
+
+    fn start_vouched(&mut self, r: u32) -> Outputs {
         let now = self.nodes[&r].now;
         self.core(r).handle_start(now).expect("the journal is sound");
         self.drain(r)

@@ -39,7 +39,7 @@ impl World {
 
     /// Mostly the machine at home, if it is awake.
     fn choose(&mut self, home: usize) -> Option<usize> {
-        let is_open = |at: &usize| self.machines[*at].is_awake() && !self.machines[*at].is_rolled_back;
+        let is_open = |at: &usize| self.machines[*at].is_awake();
         let awake: Vec<usize> = (0..self.options.nodes).filter(is_open).collect();
         if awake.is_empty() {
             return None;

@@ -70,6 +70,10 @@ coverage! {
     records_read,
     /// Beats read by peers.
     beats,
+    /// Peers that vouched for a life about to start.
+    vouches,
+    /// Lives that started though fewer vouched for them than could, for long.
+    barely_vouched,
     /// Messages handled.
     messages,
     /// Messages lost.
@@ -136,6 +140,8 @@ const MUST_MEET: &[&str] = &[
     "checkpoints",
     "trims",
     "refusals",
+    "vouches",
+    "barely_vouched",
     "deaf_for_good",
     "losses_sudden",
     "losses_at_end",

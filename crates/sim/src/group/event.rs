@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dace::{Beat, Hello, Message, PeerBase, Record};
+use dace::{Beat, Claim, Hello, Message, PeerBase, Record};
 use types::Timestamp;
 
 use super::state::Image;
@@ -19,6 +19,10 @@ pub(crate) struct Parcel {
 /// A message outside the streams.
 #[derive(Clone)]
 pub(crate) enum Note {
+    /// A life that is about to start asks to be vouched for.
+    Claim { life: u64, claim: Claim },
+    /// The claim of that life holds.
+    Vouch { life: u64 },
     /// The writer wants to open a stream.
     Hello { session: u64, hello: Hello },
     /// The reader wants what is behind `position`.

@@ -15,10 +15,6 @@ impl World {
         }
         let delay = self.random.below(2 * self.plan.calm + 1);
         self.queue.after(delay + 1, Event::Fault);
-        // Whoever runs on a rolled-back disk is refused before anything else happens.
-        if self.machines.iter().any(|machine| machine.is_rolled_back && machine.fate == Fate::Well) {
-            return Ok(());
-        }
         if self.plan.faults.iter().all(|weight| *weight == 0) {
             return Ok(());
         }
@@ -76,7 +72,8 @@ impl World {
                 self.machines[at].clock.drift(now, rate);
             }
             Fault::Gone => {
-                if self.lost_for_good() >= self.options.faults || self.machines[at].fate != Fate::Well {
+                let is_well = self.machines[at].fate == Fate::Well && !self.machines[at].is_rolled_back;
+                if self.lost_for_good() >= self.options.faults || !is_well || !self.may_forget(at) {
                     return Ok(false);
                 }
                 self.crash(at, 0)?;
@@ -96,7 +93,7 @@ impl World {
     }
 
     fn crash_for_a_while(&mut self, at: usize) -> Result<bool, Box<super::Violation>> {
-        if self.machines[at].life.is_none() {
+        if self.machines[at].life.is_none() || !self.may_forget(at) {
             return Ok(false);
         }
         let survives = self.random.below(1001);

@@ -87,6 +87,8 @@ pub(crate) enum Stream {
 pub(crate) struct Life {
     pub(crate) number: u64,
     pub(crate) core: Core,
+    /// Since when it waits to be vouched for; `None` once it has started.
+    pub(crate) waits_since: Option<Instant>,
     /// The rows as they are now.
     pub(crate) live: Rows,
     /// The state at the last cut.
@@ -126,6 +128,7 @@ impl Life {
         Self {
             number,
             core,
+            waits_since: Some(now),
             live: image.rows.clone(),
             image,
             unsealed: BTreeMap::new(),
@@ -152,6 +155,10 @@ impl Life {
     /// Whether it owes nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
         let owes_none = self.waiting.is_empty() && self.reads.is_empty();
-        owes_none && self.contended.is_empty() && self.ordered.is_empty() && self.core.status().in_flight == 0
+        owes_none
+            && self.waits_since.is_none()
+            && self.contended.is_empty()
+            && self.ordered.is_empty()
+            && self.core.status().in_flight == 0
     }
 }

@@ -25,6 +25,7 @@ mod replica;
 mod state;
 mod storage;
 mod trace;
+mod vouch;
 mod world;
 
 pub use check::Violation;

@@ -16,6 +16,7 @@ impl World {
     pub(crate) fn connect(&mut self, at: usize) -> Checked {
         let period = HELLO_PATIENCE + 3 * self.net.longest() + self.random.below(10 * MS);
         self.turn_after(at, period, Turn::Connect);
+        self.claim(at)?;
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
         let Some(hello) = life.core.hello() else { return Ok(()) };
         for peer in (0..self.options.nodes).filter(|peer| *peer != at) {
@@ -38,9 +39,13 @@ impl World {
         }
         let (replica, clock, now) = (self.replica(from), self.clock(to), self.queue.now());
         match note {
+            Note::Claim { life, claim } => self.claimed(from, to, life, claim)?,
+            Note::Vouch { life } => self.vouched(from, to, life)?,
+            Note::Refused => self.refused(to)?,
+            // The others wait until it has started.
+            _ if self.machines[to].life.as_ref().is_some_and(|life| life.waits_since.is_some()) => {}
             Note::Hello { session, hello } => self.hello(from, to, session, hello)?,
             Note::Want { session, position } => self.want(to, from, session, position)?,
-            Note::Refused => self.refused(to)?,
             Note::Message(message) => {
                 self.coverage.messages += 1;
                 self.trace.mark(&[7, now, from as u64, to as u64]);
@@ -84,14 +89,18 @@ impl World {
             }
             Err(refused) => {
                 self.coverage.refusals += 1;
-                ensure(self.machines[from].is_rolled_back, "refusal", || {
+                // One that has lost its disk may well doubt the others.
+                let is_failed = self.machines[from].is_rolled_back || self.machines[to].is_rolled_back;
+                ensure(is_failed, "refusal", || {
                     format!(
                         "r{to} refuses r{from}, whose disk was never rolled back: {refused}",
                         to = to + 1,
                         from = from + 1
                     )
                 })?;
-                self.send(to, from, Note::Refused);
+                if self.machines[from].is_rolled_back {
+                    self.send(to, from, Note::Refused);
+                }
             }
         }
         Ok(())
@@ -222,8 +231,10 @@ impl World {
                 self.drain(to)
             }
             StreamError::Closed(_) => self.drain(to),
-            // Others speak of commands of its own that it has forgotten.
-            StreamError::Nonsense { .. } if self.machines[to].is_rolled_back => self.drain(to),
+            // Others speak of what it has forgotten.
+            StreamError::Nonsense { .. } | StreamError::Refused(_) if self.machines[to].is_rolled_back => {
+                self.drain(to)
+            }
             error => violation("stream", format!("r{to} reads r{from}: {error}", to = to + 1, from = from + 1)),
         }
     }

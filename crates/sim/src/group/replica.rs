@@ -52,15 +52,8 @@ impl World {
             .say(now, || format!("r{at} starts life {number} at cut {cut} with {} items", items.len(), at = at + 1));
         self.coverage.starts += 1;
         self.restore(at, items)?;
-        let clock = self.clock(at);
-        if let Some(life) = self.life(at)
-            && let Err(error) = life.core.handle_start(clock)
-        {
-            return violation("restart", format!("r{at} cannot start: {error}", at = at + 1));
-        }
-        self.drain(at)?;
         self.schedule(at);
-        Ok(())
+        self.start_vouched(at)
     }
 
     /// The time-outs of the cores: in the storm they may be far too short.
@@ -286,7 +279,8 @@ impl World {
     /// How many disks hold a command and its attach, or a checkpoint that holds its effect.
     fn holders(&self, timestamp: Timestamp, id: CommandId) -> usize {
         let holds = |disk: &super::disk::Disk| disk.vouches(id) || disk.checkpoint_cut() >= timestamp;
-        self.machines.iter().filter(|machine| holds(&machine.disk)).count()
+        // A disk that was rolled back may have held it, and has failed since.
+        self.machines.iter().filter(|machine| machine.is_rolled_back || holds(&machine.disk)).count()
     }
 
     fn cut(&mut self, at: usize, cut: Timestamp) -> Checked {

@@ -63,7 +63,7 @@ impl World {
         let machine = &mut self.machines[at];
         let durable = machine.disk.checkpoint_cut();
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        if life.is_checkpointing || life.is_installing || life.image.cut <= durable {
+        if life.waits_since.is_some() || life.is_checkpointing || life.is_installing || life.image.cut <= durable {
             return Ok(());
         }
         life.is_checkpointing = true;

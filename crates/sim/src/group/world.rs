@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::coverage::Coverage;
 use super::event::{Event, Note, Turn};
 use super::loss::Losses;
-use super::machine::{Fate, Life, Machine};
+use super::machine::{Life, Machine};
 use super::net::{JITTER_CALM, Net};
 use super::panics;
 use super::plan::{Fault, Plan};
@@ -82,11 +82,7 @@ impl World {
     /// Runs to the end.
     pub(crate) fn run(mut self) -> Result<Report, Box<Failure>> {
         let played = panics::caught(|| self.play());
-        let played = played.unwrap_or_else(|reason| {
-            // A core on a rolled-back disk may well notice before its peers do; the run is short then.
-            let is_failed = self.machines.iter().any(|machine| machine.is_rolled_back && machine.fate == Fate::Well);
-            if is_failed { Ok(()) } else { violation("assertion", reason) }
-        });
+        let played = played.unwrap_or_else(|reason| violation("assertion", reason));
         match played {
             Ok(()) => {
                 Ok(Report { coverage: self.coverage, digest: self.trace.digest(), lines: self.trace.take_lines() })

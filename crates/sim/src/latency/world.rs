@@ -81,6 +81,7 @@ impl<'a> World<'a> {
     pub(super) fn run(mut self) -> Samples {
         for at in 0..self.machines.len() {
             let clock = self.machines[at].clock(0);
+            (0..self.machines.len()).for_each(|other| self.machines[at].core.handle_vouch(replica(other)));
             self.machines[at].core.handle_start(clock).expect("an empty journal is whole");
             self.drain(at);
             // Beats of different replicas fall on different instants.

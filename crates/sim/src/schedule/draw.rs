@@ -28,9 +28,11 @@ pub enum Profile {
     Trim,
     /// Leases that come and go, and reads under them.
     Leases,
+    /// Disks that are rolled back.
+    RollBacks,
 }
 
-const PROFILES: [Profile; 10] = [
+const PROFILES: [Profile; 11] = [
     Profile::Mixed,
     Profile::Mixed,
     Profile::Recovery,
@@ -41,11 +43,22 @@ const PROFILES: [Profile; 10] = [
     Profile::Trim,
     Profile::Leases,
     Profile::Leases,
+    Profile::RollBacks,
 ];
 
-/// What is drawn.
-#[derive(Clone, Copy)]
-enum Kind {
+macro_rules! kinds {
+    ($($kind:ident,)*) => {
+        /// What is drawn.
+        #[derive(Clone, Copy)]
+        enum Kind {
+            $($kind,)*
+        }
+
+        const KINDS: &[Kind] = &[$(Kind::$kind,)*];
+    };
+}
+
+kinds! {
     Submit,
     Flush,
     Read,
@@ -68,32 +81,8 @@ enum Kind {
     Want,
     Unwant,
     Leased,
+    RollBack,
 }
-
-const KINDS: [Kind; 22] = [
-    Kind::Submit,
-    Kind::Flush,
-    Kind::Read,
-    Kind::ReadSome,
-    Kind::Beat,
-    Kind::GiveUp,
-    Kind::Recover,
-    Kind::Pass,
-    Kind::Skew,
-    Kind::Crash,
-    Kind::Start,
-    Kind::Message,
-    Kind::Get,
-    Kind::Store,
-    Kind::Trim,
-    Kind::Snapshot,
-    Kind::Suspect,
-    Kind::Prefer,
-    Kind::Exchange,
-    Kind::Want,
-    Kind::Unwant,
-    Kind::Leased,
-];
 
 /// What a schedule is drawn from.
 struct Plan {
@@ -125,6 +114,7 @@ impl Plan {
             Profile::Reads => (2, 1, 8, 0),
             Profile::Trim => (2, 2, 0, 8),
             Profile::Leases => (3, rare(random), 0, 0),
+            Profile::RollBacks => (3, 3, rare(random), 0),
         };
         let (want, leased) = if profile == Profile::Leases { (2, *random.pick(&[8, 20])) } else { (0, 0) };
         let weights = [
@@ -150,6 +140,7 @@ impl Plan {
             want,
             want / 2,
             leased,
+            if profile == Profile::RollBacks { 3 } else { 0 },
         ];
         let replicas = setting.replicas;
         let mut plan = Self {
@@ -351,6 +342,27 @@ impl Drawing<'_> {
                 let (at, slots) = (self.holder(), self.slots());
                 self.step(Step::Leased(at, slots))?;
             }
+            Kind::RollBack => self.roll_back()?,
+        }
+        Ok(())
+    }
+
+    /// A disk goes back to what it was, and the replica is started on it: mostly while another, too, has just restarted.
+    fn roll_back(&mut self) -> Result<(), Box<Violation>> {
+        let (at, other, items) = (self.any(), self.any(), 1 + self.random.index(6));
+        if at == other {
+            return Ok(());
+        }
+        self.step(Step::Crash(at, 0))?;
+        if !self.step(Step::RollBack(at, items))? {
+            return Ok(());
+        }
+        if !self.random.one_in(3) && self.step(Step::Crash(other, 0))? {
+            self.step(Step::Start(other))?;
+            self.step(Step::Flush(other, 0))?;
+        }
+        if self.step(Step::Start(at))? {
+            self.step(Step::Flush(at, 0))?;
         }
         Ok(())
     }

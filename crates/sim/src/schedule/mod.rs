@@ -10,6 +10,8 @@
 mod check;
 mod draw;
 mod node;
+mod reads;
+mod rollback;
 pub mod scene;
 mod search;
 mod settle;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use dace::{
-    Beat, Config, Core, LeaseTiming, Message, Mutant, Output, Record, Restore, StreamError, Submission, Timing, Zone,
+    Beat, Config, Core, LeaseTiming, Message, Mutant, Output, Record, Restore, StreamError, Submission, Timing,
 };
 use types::journal::{RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal};
 use types::{CommandId, Epoch, GroupId, Now, ReplicaId, SlotSet, Timestamp};
@@ -30,11 +30,6 @@ pub(super) const TIMING: Timing =
 const RATE_ERROR: u64 = 10;
 const LEASE_TIMING: LeaseTiming = LeaseTiming { term_ns: 300 * MS, rate_error_ppm: 1_000_000 / RATE_ERROR };
 
-/// The zone that is leased: everything.
-fn zone() -> Zone {
-    Zone(Bytes::new())
-}
-
 /// What a step came to: whether it applied.
 pub(super) type Applied = Result<bool, Box<Violation>>;
 
@@ -51,7 +46,7 @@ pub(super) struct World {
     applied: usize,
     decided: [u64; 7],
     /// Whether anybody ever wanted a lease.
-    has_leases: bool,
+    pub(super) has_leases: bool,
     /// Whether clocks run at different rates.
     pub(super) drifts: bool,
     /// Whether to tell what steps do.
@@ -150,7 +145,7 @@ impl World {
         self.nodes.get(at).is_some_and(|node| node.core.is_some())
     }
 
-    fn replica(at: usize) -> ReplicaId {
+    pub(super) fn replica(at: usize) -> ReplicaId {
         ReplicaId(u32::try_from(at + 1).expect("few replicas"))
     }
 
@@ -158,7 +153,7 @@ impl World {
         self.setting.mutant == Some(mutant)
     }
 
-    fn say(&mut self, at: usize, line: impl FnOnce() -> String) {
+    pub(super) fn say(&mut self, at: usize, line: impl FnOnce() -> String) {
         if self.is_traced {
             self.lines.push(format!("{}: {}", at + 1, line()));
         }
@@ -230,7 +225,9 @@ impl World {
         if self.nodes[at].waiting.remove(&id).is_none() {
             return Ok(());
         }
-        let holders = self.nodes.iter().filter(|node| node.vouches(id, timestamp)).count();
+        // A disk that was rolled back may have held it, and has failed since.
+        let holds = |node: &&Node| node.rolled_back.is_some() || node.vouches(id, timestamp);
+        let holders = self.nodes.iter().filter(holds).count();
         self.judge.answered(at, id, holders)
     }
 
@@ -268,7 +265,9 @@ impl World {
         let heard = node.core().handle_hello(now, Self::replica(from), hello);
         match heard {
             Ok(_) => {
-                ensure(left.is_none_or(|left| counted <= left), "refusal", || {
+                // Where nobody is asked to vouch, what comes of that is looked for.
+                let is_lost = left.is_some_and(|left| counted > left) && !self.mutates(Mutant::StartsUnvouched);
+                ensure(!is_lost, "refusal", || {
                     format!(
                         "replica {} takes replica {}, whose journal was rolled back to {left:?}, though it counted {counted} durable",
                         to + 1,
@@ -280,12 +279,15 @@ impl World {
                 Ok(true)
             }
             Err(refused) => {
-                ensure(left.is_some(), "refusal", || {
+                // One that has lost its disk may well doubt the others.
+                let is_failed = self.nodes[to].rolled_back.is_some();
+                ensure(left.is_some() || is_failed, "refusal", || {
                     format!("replica {} refuses replica {}: {refused}", to + 1, from + 1)
                 })?;
                 self.drain(to)?;
-                self.crash(from, 0)?;
-                self.nodes[from].fate = Fate::Gone;
+                let failed = if is_failed { to } else { from };
+                self.crash(failed, 0)?;
+                self.nodes[failed].fate = Fate::Gone;
                 Ok(false)
             }
         }
@@ -342,6 +344,8 @@ impl World {
         match error {
             StreamError::Behind(_) => Ok(true),
             StreamError::Closed(_) => Ok(false),
+            // One that has lost its disk may well doubt the others.
+            _ if self.nodes[to].rolled_back.is_some() => Ok(false),
             error => violation("stream", format!("replica {} reads replica {}: {error}", to + 1, from + 1)),
         }
     }
@@ -444,6 +448,9 @@ impl World {
             }
             self.drain(at)?;
         }
+        if !self.is_vouched(at)? {
+            return Ok(false);
+        }
         let node = &mut self.nodes[at];
         let now = node.now;
         if let Err(error) = node.core().handle_start(now) {
@@ -469,43 +476,6 @@ impl World {
         let now = node.now;
         node.core().handle_message(now, Self::replica(from), message);
         self.drain(to)?;
-        Ok(true)
-    }
-
-    fn get(&mut self, at: usize, slots: &SlotSet) -> Applied {
-        let node = &mut self.nodes[at];
-        let now = node.now;
-        let Ok(read) = node.core().handle_read(now, slots.clone()) else { return Ok(false) };
-        node.reads.insert(read, slots.clone());
-        self.judge.read_begun(at, read);
-        self.drain(at)?;
-        Ok(true)
-    }
-
-    fn want(&mut self, at: usize) -> Applied {
-        (self.has_leases, self.drifts) = (true, true);
-        let node = &mut self.nodes[at];
-        let now = node.now;
-        node.core().want_lease(now, &zone(), [9; 32]).expect("one zone is not too many");
-        self.drain(at)?;
-        Ok(true)
-    }
-
-    fn unwant(&mut self, at: usize) -> Applied {
-        let node = &mut self.nodes[at];
-        let now = node.now;
-        node.core().drop_lease(now, &zone());
-        self.drain(at)?;
-        Ok(true)
-    }
-
-    fn leased(&mut self, at: usize, slots: &SlotSet) -> Applied {
-        let node = &mut self.nodes[at];
-        let now = node.now;
-        let Ok(read) = node.core().handle_leased_read(now, &zone(), slots.clone()) else { return Ok(false) };
-        node.reads.insert(read, slots.clone());
-        self.judge.read_begun(at, read);
-        self.drain(at)?;
         Ok(true)
     }
 
@@ -573,20 +543,6 @@ impl World {
         let order: Vec<ReplicaId> = order.iter().copied().filter(|of| self.is_member(*of)).map(Self::replica).collect();
         self.nodes[at].core().prefer(&order);
         !order.is_empty()
-    }
-
-    fn roll_back(&mut self, at: usize, items: usize) -> bool {
-        let node = &mut self.nodes[at];
-        let left = node.items.len().saturating_sub(items);
-        if node.core.is_some() || items == 0 || left == node.items.len() {
-            return false;
-        }
-        node.items.truncate(left);
-        node.durable_items = left;
-        node.durable = 0;
-        node.harden_items(left);
-        node.rolled_back = Some(node.durable);
-        true
     }
 
     /// Does what a core puts out.

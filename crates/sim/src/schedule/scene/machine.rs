@@ -148,6 +148,9 @@ impl Machine {
             }
             self.drain();
         }
+        // No disk is rolled back here.
+        let others: Vec<ReplicaId> = self.config.members.clone();
+        others.into_iter().for_each(|other| self.core().handle_vouch(other));
         let now = self.now;
         self.core().handle_start(now).expect("a sound journal");
     }
