@@ -148,6 +148,24 @@ fn scenes_have_teeth() {
     shows(Mutant::UndurablePropose, Scene { commands, ..with_tails(crossing(vec![0, 1, 0]), 0) });
 }
 
+/// A coordinator that reports "attached" though it has decided: whoever reads the report has read its commit before.
+#[test]
+fn a_commit_kept_from_a_report_changes_nothing() {
+    let hides = |scene: Scene| Scene { setting: scene.setting.with(Some(Mutant::ReportsAttachedAfterCommit)), ..scene };
+    holds("a hidden commit, recovery by 3", hides(duel(vec![0, 0, 1], vec![0, 0, 0])));
+    holds("a hidden commit, recovery by 2", hides(duel(vec![0, 1, 0], vec![0, 0, 0])));
+}
+
+#[test]
+#[ignore = "minutes and gigabytes: see docs/simulation.md"]
+fn a_commit_kept_from_a_report_changes_nothing_in_duels() {
+    let hides = |scene: Scene| Scene { setting: scene.setting.with(Some(Mutant::ReportsAttachedAfterCommit)), ..scene };
+    holds("a hidden commit, recoveries by 2 and 3", hides(duel(vec![0, 1, 1], vec![0, 0, 0])));
+    holds("a hidden commit, recovery by 3, crash of 1", hides(duel(vec![0, 0, 1], vec![1, 0, 0])));
+    holds("a hidden commit, recovery by 3, crash of 1, tails", hides(with_tails(duel(vec![0, 0, 1], vec![0; 3]), 0)));
+    holds("two commands cross, a hidden commit, recovery by 3", hides(crossing(vec![0, 0, 1])));
+}
+
 #[test]
 #[ignore = "minutes and gigabytes: see docs/simulation.md"]
 fn a_replica_crashes() {
