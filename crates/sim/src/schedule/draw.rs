@@ -30,9 +30,11 @@ pub enum Profile {
     Leases,
     /// Disks that are rolled back.
     RollBacks,
+    /// A recovery, or a decision, that overtakes a proposal.
+    Late,
 }
 
-const PROFILES: [Profile; 11] = [
+const PROFILES: [Profile; 13] = [
     Profile::Mixed,
     Profile::Mixed,
     Profile::Recovery,
@@ -44,6 +46,8 @@ const PROFILES: [Profile; 11] = [
     Profile::Leases,
     Profile::Leases,
     Profile::RollBacks,
+    Profile::Late,
+    Profile::Late,
 ];
 
 macro_rules! kinds {
@@ -100,6 +104,8 @@ struct Plan {
     len: usize,
     /// The replica that holds leases, if the schedule is about them.
     holder: Option<usize>,
+    /// Whether it begins with something that comes too late.
+    is_late: bool,
 }
 
 impl Plan {
@@ -115,6 +121,7 @@ impl Plan {
             Profile::Trim => (2, 2, 0, 8),
             Profile::Leases => (3, rare(random), 0, 0),
             Profile::RollBacks => (3, 3, rare(random), 0),
+            Profile::Late => (4, rare(random), 0, 0),
         };
         let (want, leased) = if profile == Profile::Leases { (2, *random.pick(&[8, 20])) } else { (0, 0) };
         let weights = [
@@ -155,6 +162,7 @@ impl Plan {
             relink: *random.pick(&[10, 25, 60, 1000]),
             len: *random.pick(&[20, 40, 80, 140]),
             holder: None,
+            is_late: profile == Profile::Late,
         };
         if profile == Profile::Leases {
             plan.holder = Some(random.index(replicas));
@@ -219,6 +227,9 @@ impl Drawing<'_> {
     fn run(&mut self) -> Result<Done, Box<Violation>> {
         if let Some(holder) = self.plan.holder.filter(|_| !self.random.one_in(4)) {
             self.lease(holder)?;
+        }
+        if self.plan.is_late {
+            self.late()?;
         }
         for _ in 0..self.plan.len {
             if self.random.one_in(self.plan.relink) {
@@ -390,6 +401,63 @@ impl Drawing<'_> {
             self.step(Step::ReadAll(holder, grantor))?;
             self.step(Step::Flush(grantor, 0))?;
             self.step(Step::ReadAll(grantor, holder))?;
+        }
+        Ok(())
+    }
+
+    /// A proposal is on its way to the second member of its quorum while a third replica goes ahead: it recovers the
+    /// command, or has one of its own in the same slot decided. Each step may be left out.
+    fn late(&mut self) -> Result<(), Box<Violation>> {
+        let mut order: Vec<usize> = (0..self.world.setting.replicas).collect();
+        for index in (1..order.len()).rev() {
+            let other = self.random.index(index + 1);
+            order.swap(index, other);
+        }
+        let [first, second, third, ..] = order[..] else { return Ok(()) };
+        let slots = self.slots();
+        let ahead = *self.random.pick(&[MS, 5 * MS, 40 * MS]);
+        let overtakes = if self.random.one_in(2) {
+            let (wait, order) = (*self.random.pick(&[100, 150, 200]) * MS, vec![second]);
+            vec![
+                Step::AdvanceOne(third, ahead),
+                Step::Prefer(first, order),
+                Step::Submit(first, slots),
+                Step::Flush(first, 0),
+                Step::ReadAll(first, third),
+                Step::Advance(wait),
+                Step::Tick(third),
+                Step::Flush(third, 0),
+                Step::ReadAll(third, second),
+                Step::ReadAll(first, second),
+                Step::Flush(second, 0),
+            ]
+        } else {
+            vec![
+                Step::Submit(first, slots.clone()),
+                Step::Flush(first, 0),
+                Step::AdvanceOne(third, ahead),
+                Step::Prefer(third, vec![first]),
+                Step::Submit(third, slots),
+                Step::Flush(third, 0),
+                Step::AdvanceOne(third, 4 * ahead),
+                Step::Beat(third),
+                Step::AdvanceOne(first, 2 * ahead),
+                Step::Beat(first),
+                Step::ReadAll(third, first),
+                Step::Flush(first, 0),
+                Step::ReadAll(first, third),
+                Step::Flush(third, 0),
+                Step::ReadAll(third, second),
+                Step::ReadAll(second, third),
+                Step::Crash(second, 0),
+                Step::Start(second),
+                Step::Flush(second, 0),
+            ]
+        };
+        for step in overtakes {
+            if !self.random.one_in(16) {
+                self.step(step)?;
+            }
         }
         Ok(())
     }
