@@ -184,9 +184,10 @@ impl Core {
     pub(crate) fn grant_ends(&mut self) {
         self.grants.forget_ended(self.clock.mono_ns());
         let ids: Vec<CommandId> = self.grants.withheld.keys().copied().collect();
-        for id in ids {
-            self.release(id);
+        for id in &ids {
+            self.release(*id);
         }
+        self.counters.outwaited += (ids.len() - self.grants.withheld()) as u64;
         let next = self.grants.given.values().map(|grant| grant.until).min();
         if let Some(until) = next.filter(|_| self.grants.withheld() > 0) {
             self.timers.arm(until, Timer::GrantEnds);

@@ -31,11 +31,19 @@ pub enum Defect {
     UnorderedListing,
     /// A listing that is ordered is answered from the last cut, not where its command stands.
     ListingOfLastCut,
+    /// A reader beside the loop looks at the clock before the pending writes.
+    LeaseBeforePending,
+    /// A reader beside the loop looks at the deadline only after the pending writes.
+    DeadlineAfterPending,
+    /// Pending writes are published when the record that attaches them may have left.
+    PublishesLate,
+    /// A reader beside the loop reads another state than that whose pending writes it looked at.
+    StateSwapped,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::RetryTwice,
         Self::RetryTwiceAtOne,
         Self::WindowAcrossSlots,
@@ -44,7 +52,15 @@ impl Defect {
         Self::QuotaAcrossSlots,
         Self::UnorderedListing,
         Self::ListingOfLastCut,
+        Self::LeaseBeforePending,
+        Self::DeadlineAfterPending,
+        Self::PublishesLate,
+        Self::StateSwapped,
     ];
+
+    /// Those of readers beside the loop.
+    pub const OF_READERS: [Self; 4] =
+        [Self::LeaseBeforePending, Self::DeadlineAfterPending, Self::PublishesLate, Self::StateSwapped];
 
     /// Its name on the command line.
     #[must_use]
@@ -58,6 +74,10 @@ impl Defect {
             Self::QuotaAcrossSlots => "quota_across_slots",
             Self::UnorderedListing => "unordered_listing",
             Self::ListingOfLastCut => "listing_of_last_cut",
+            Self::LeaseBeforePending => "lease_before_pending",
+            Self::DeadlineAfterPending => "deadline_after_pending",
+            Self::PublishesLate => "publishes_late",
+            Self::StateSwapped => "state_swapped",
         }
     }
 
@@ -72,6 +92,10 @@ impl Defect {
             Self::CounterAcrossSlots => &["blocks", "state"],
             Self::QuotaAcrossSlots => &["outcome", "blocks", "model", "state"],
             Self::UnorderedListing | Self::ListingOfLastCut => &["listing"],
+            Self::LeaseBeforePending
+            | Self::DeadlineAfterPending
+            | Self::PublishesLate
+            | Self::StateSwapped => &["serializability"],
         }
     }
 
@@ -112,7 +136,12 @@ pub(crate) fn execute(
             }
             catalog::execute(state, timestamp, id, &Command { request: None, ..command.clone() })
         }
-        Defect::UnorderedListing | Defect::ListingOfLastCut => catalog::execute(state, timestamp, id, command),
+        Defect::UnorderedListing
+        | Defect::ListingOfLastCut
+        | Defect::LeaseBeforePending
+        | Defect::DeadlineAfterPending
+        | Defect::PublishesLate
+        | Defect::StateSwapped => catalog::execute(state, timestamp, id, command),
         Defect::WindowAcrossSlots => {
             let execution = catalog::execute(state, timestamp, id, command)?;
             evict(state, execution, RETRY_WINDOW_ITEMS)

@@ -84,6 +84,7 @@ impl World {
         for client in 0..self.plan.clients {
             self.turn_client(client, 0);
         }
+        self.begin_leases()?;
         let first = self.random.below(self.plan.calm + 1);
         self.queue.after(first, Event::Fault);
         let until = self.queue.now() + self.plan.storm;
@@ -134,6 +135,7 @@ impl World {
                 self.start(at)?;
             }
         }
+        self.end_leases()?;
         self.come_together()?;
         if self.lose_at_end()? {
             self.enter(Phase::Healing);

@@ -9,6 +9,7 @@ use types::{CommandId, Timestamp};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::event::Event;
+use super::lease::Leased;
 use super::queue::Instant;
 use super::state::{Done, Image, Place, Rows};
 
@@ -101,6 +102,8 @@ pub(crate) struct Life {
     pub(crate) contended: Vec<(usize, usize)>,
     /// The same, by the command that orders them.
     pub(crate) ordered: BTreeMap<CommandId, (usize, usize)>,
+    /// What leases are about.
+    pub(crate) leased: Leased,
     pub(crate) tick_at: Option<Instant>,
     pub(crate) is_shipping: bool,
     /// Appended and durable position when it last shipped.
@@ -133,6 +136,7 @@ impl Life {
             reads: BTreeMap::new(),
             contended: Vec::new(),
             ordered: BTreeMap::new(),
+            leased: Leased::default(),
             tick_at: None,
             is_shipping: false,
             shipped: (0, 0),
@@ -151,7 +155,7 @@ impl Life {
 
     /// Whether it owes nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
-        let owes_none = self.waiting.is_empty() && self.reads.is_empty();
+        let owes_none = self.waiting.is_empty() && self.reads.is_empty() && self.leased.is_idle();
         owes_none && self.contended.is_empty() && self.ordered.is_empty() && self.core.status().in_flight == 0
     }
 }

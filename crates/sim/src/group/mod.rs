@@ -13,6 +13,7 @@ mod disk;
 mod event;
 mod faults;
 mod heal;
+mod lease;
 mod loss;
 mod machine;
 mod net;
@@ -21,15 +22,27 @@ pub(crate) mod panics;
 mod peers;
 mod plan;
 mod queue;
+mod reader;
 mod replica;
 mod state;
 mod storage;
 mod trace;
 mod world;
+mod zones;
 
 pub use check::Violation;
 pub use coverage::Coverage;
 pub use defect::Defect;
+
+/// How far clocks go astray where there are leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Drift {
+    /// As far as leases allow, and no farther.
+    #[default]
+    Within,
+    /// Some run at half their rate: no lease is safe, and a check must notice.
+    Beyond,
+}
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +57,8 @@ pub struct Options {
     pub mutant: Option<dace::Mutant>,
     /// A rule of execution taken out of every driver.
     pub defect: Option<Defect>,
+    /// How far clocks go astray.
+    pub drift: Drift,
     /// Nothing breaks.
     pub is_calm: bool,
     /// Whether to keep the lines of the trace.
@@ -54,7 +69,7 @@ impl Options {
     /// A run of a group of `nodes` that survives `faults`.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, faults: usize) -> Self {
-        Self { seed, nodes, faults, mutant: None, defect: None, is_calm: false, trace: false }
+        Self { seed, nodes, faults, mutant: None, defect: None, drift: Drift::Within, is_calm: false, trace: false }
     }
 }
 
@@ -105,6 +120,12 @@ pub fn catch_defect(
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
     first_caught(|options| Options { defect: Some(defect), ..options }, groups, seeds)
+}
+
+/// The same for clocks that run beyond the bound on which leases rest.
+#[must_use]
+pub fn catch_drift(groups: &[(usize, usize)], seeds: core::ops::Range<u64>) -> Option<(Options, Violation)> {
+    first_caught(|options| Options { drift: Drift::Beyond, ..options }, groups, seeds)
 }
 
 fn first_caught(

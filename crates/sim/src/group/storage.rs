@@ -155,6 +155,7 @@ impl World {
         life.live = image.rows.clone();
         life.image = Arc::clone(&image);
         life.unsealed.clear();
+        life.leased.installs += 1;
         machine.disk.checkpoint = Some(image);
         self.coverage.snapshots += 1;
         self.trace.mark(&[12, now, at as u64, cut.0]);
