@@ -17,7 +17,10 @@ impl World {
             self.gave_up(client);
             return Ok(());
         }
-        if self.phase == Phase::Storm && client >= self.plan.clients {
+        if self.leases.guests.contains(&client) {
+            return Ok(());
+        }
+        if self.phase == Phase::Storm && self.leases.reading.contains(&client) {
             return self.reader_turn(client);
         }
         if self.phase != Phase::Storm || self.asked >= self.plan.operations {

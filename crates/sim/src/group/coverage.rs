@@ -129,6 +129,8 @@ coverage! {
     leases_dropped,
     /// Reads that found no lease held, of those that looked for one.
     leases_not_held,
+    /// Sieges of holders.
+    sieges,
     /// Listings answered under a lease.
     leased_listings,
     /// Listings under a lease that found no quiet instant, or the lease at its end.
@@ -165,6 +167,7 @@ const MUST_MEET: &[&str] = &[
     "leases_wanted",
     "leases_dropped",
     "leases_not_held",
+    "sieges",
     "leased_listings",
     "leased_contended",
     "looks",

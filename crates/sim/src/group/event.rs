@@ -77,6 +77,8 @@ pub(crate) enum Event {
     Fault,
     /// Whoever says who wants which lease says something else.
     Leases,
+    /// A holder is besieged.
+    Siege,
 }
 
 impl Event {
@@ -85,7 +87,7 @@ impl Event {
         match self {
             Self::Parcel { to, .. } | Self::Note { to, .. } => Some(*to),
             Self::Turn { at, .. } => Some(*at),
-            Self::Client { .. } | Self::Resume { .. } | Self::Restart { .. } | Self::Fault | Self::Leases => {
+            Self::Client { .. } | Self::Resume { .. } | Self::Restart { .. } | Self::Fault | Self::Leases | Self::Siege => {
                 None
             }
         }

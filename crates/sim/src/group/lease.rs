@@ -2,6 +2,7 @@
 //! of what leases allow (and, when it is asked for, beyond it), faults that aim at holders, and reads under a lease.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::machine::Life;
 use super::plan::{Fault, Plan};
 use super::queue::MS;
 use super::reader::Look;
+use super::siege::Siege;
 use super::world::{Phase, World};
 use super::zones::Zones;
 use super::{Drift, Options};
@@ -47,6 +49,14 @@ pub(crate) struct Leases {
     /// Clients that only read, and how long each thinks between an answer and the next ask, in ns.
     readers: usize,
     think: u64,
+    /// They, and the guests of sieges, among the clients.
+    pub(crate) reading: Range<usize>,
+    pub(crate) guests: Range<usize>,
+    pub(crate) siege: Option<Siege>,
+    /// Steps that sieges have taken.
+    pub(crate) siege_steps: u64,
+    /// Of 8 changes of mind, how many begin a siege.
+    sieges: u64,
     /// Clocks run at the edge of the bound, and not somewhere within.
     is_at_edge: bool,
     drift: Drift,
@@ -69,12 +79,17 @@ impl Leases {
             is_on,
             timing: LeaseTiming { term_ns, rate_error_ppm },
             zones,
-            gap: term_ns * *random.pick(&[1, 4, 16]) / 2,
+            gap: term_ns * *random.pick(&[1, 2, 6]) / 2,
             is_stubborn: !random.one_in(3),
             is_lasting: random.one_in(2),
             beside: *random.pick(&[0, 4, 7]),
             readers: 1 + random.index(4),
             think: plan.storm / 200,
+            reading: 0..0,
+            guests: 0..0,
+            siege: None,
+            siege_steps: 0,
+            sieges: *random.pick(&[1, 3, 5]),
             is_at_edge: random.one_in(2),
             drift,
             wanted: vec![BTreeSet::new(); options.nodes],
@@ -89,6 +104,11 @@ impl Leases {
             core.set_zones(Arc::new(Zones));
             core.publish_pending();
         }
+    }
+
+    /// How long a grant runs, in ns.
+    pub(crate) fn term_ns(&self) -> u64 {
+        self.timing.term_ns
     }
 
     /// The rate at which an oscillator runs from now on, as its error in parts per billion.
@@ -164,6 +184,7 @@ impl World {
             }
         }
         self.begin_readers();
+        self.begin_guests();
         let first = self.leases.random.below(self.leases.gap);
         self.queue.after(first, Event::Leases);
         Ok(())
@@ -171,6 +192,8 @@ impl World {
 
     /// Clients that only read, and that ask holders.
     fn begin_readers(&mut self) {
+        let first = self.clients.len();
+        self.leases.reading = first..first + self.leases.readers;
         for _ in 0..self.leases.readers {
             let home = self.leases.random.index(self.options.nodes);
             self.clients.push(Client { home, waiting: None, retries: None, turn: 0 });
@@ -180,7 +203,7 @@ impl World {
 
     /// How long a client thinks between an answer and the next ask.
     pub(crate) fn think(&self, client: usize) -> u64 {
-        if client < self.plan.clients { self.plan.think } else { self.leases.think }
+        if self.leases.reading.contains(&client) { self.leases.think } else { self.plan.think }
     }
 
     /// A client that only reads asks for something, of whoever may hold a lease of it.
@@ -225,6 +248,9 @@ impl World {
         let at = leases.random.index(self.options.nodes);
         let other = leases.random.index(self.options.nodes);
         let zone = leases.random.pick(&leases.zones).clone();
+        if leases.random.below(8) < leases.sieges {
+            return self.besiege(at, &zone);
+        }
         match leases.random.below(8) {
             0..3 => self.want_zone(at, &zone),
             3 => self.unwant_zone(at, &zone),
@@ -240,7 +266,7 @@ impl World {
         }
     }
 
-    fn want_zone(&mut self, at: usize, zone: &Zone) -> Checked {
+    pub(crate) fn want_zone(&mut self, at: usize, zone: &Zone) -> Checked {
         self.leases.wanted[at].insert(zone.clone());
         let (now, clock) = (self.queue.now(), self.clock(at));
         let salt = self.leases.random.bytes();
@@ -255,7 +281,7 @@ impl World {
         self.drain(at)
     }
 
-    fn unwant_zone(&mut self, at: usize, zone: &Zone) -> Checked {
+    pub(crate) fn unwant_zone(&mut self, at: usize, zone: &Zone) -> Checked {
         self.leases.wanted[at].remove(zone);
         let (now, clock) = (self.queue.now(), self.clock(at));
         if !self.machines[at].is_awake() {

@@ -24,6 +24,7 @@ mod plan;
 mod queue;
 mod reader;
 mod replica;
+mod siege;
 mod state;
 mod storage;
 mod trace;

@@ -231,6 +231,7 @@ impl World {
             }
             Event::Fault => self.fault(),
             Event::Leases => self.change_mind(),
+            Event::Siege => self.siege(),
         }
     }
 
