@@ -44,7 +44,7 @@ impl FromStr for Size {
 pub(crate) enum Drift {
     /// As far as leases allow.
     Within,
-    /// Some at half their rate: to see that it is noticed.
+    /// One at half its rate: to see that it is noticed.
     Beyond,
 }
 

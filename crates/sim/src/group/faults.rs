@@ -19,7 +19,7 @@ impl World {
         if self.machines.iter().any(|machine| machine.is_rolled_back && machine.fate == Fate::Well) {
             return Ok(());
         }
-        if self.plan.faults.iter().all(|weight| *weight == 0) {
+        if self.plan.faults.iter().all(|weight| *weight == 0) || self.is_siege_quiet() {
             return Ok(());
         }
         let fault = Fault::ALL[self.random.weighted(&self.plan.faults)];
@@ -78,7 +78,7 @@ impl World {
             Fault::Jump => self.jump(at),
             Fault::Drift => {
                 let rate = i64::try_from(self.random.below(40_000_000)).expect("small") - 20_000_000;
-                let rate = self.drifts_to(rate);
+                let rate = self.drifts_to(at, rate);
                 self.machines[at].clock.drift(now, rate);
             }
             Fault::Gone => {

@@ -25,9 +25,11 @@ use crate::random::Random;
 /// Zones that may be wanted: everything, buckets, parts of them, single keys.
 const ZONES: [&str; 8] =
     ["", "st", "stable/", "stable/k", "stable/k0", "stable/k1", "wilderness/", "wilderness/k"];
+/// The first of them, which hold many keys.
+const WIDE: usize = 4;
 /// Parts per billion in a part per million.
 const PPB: i64 = 1000;
-/// Beyond the bound a clock runs at half its rate.
+/// Beyond the bound one clock runs at half its rate.
 const BEYOND_PPB: i64 = -500_000_000;
 
 /// What a run has to do with leases: drawn apart from everything else, so that a run without them is what it was
@@ -59,7 +61,8 @@ pub(crate) struct Leases {
     sieges: u64,
     /// Clocks run at the edge of the bound, and not somewhere within.
     is_at_edge: bool,
-    drift: Drift,
+    /// Whose clock runs at half its rate, beyond the bound.
+    slow: Option<usize>,
     /// By machine.
     wanted: Vec<BTreeSet<Zone>>,
 }
@@ -73,8 +76,10 @@ impl Leases {
         let trip = 2 * longest + 3 * plan.flush.1;
         let term_ns = trip * *random.pick(&[2, 4, 12, 30]) + 10 * MS;
         let rate_error_ppm = *random.pick(&[1000, 20_000, 20_000, 100_000]);
-        let count = 1 + random.index(4);
-        let zones = (0..count).map(|_| Zone(Bytes::from_static(random.pick(&ZONES).as_bytes()))).collect();
+        let (first, more) = (random.index(WIDE), random.index(4));
+        let others = (0..more).map(|_| random.index(ZONES.len()));
+        let zones: Vec<usize> = core::iter::once(first).chain(others).collect();
+        let zones = zones.into_iter().map(|zone| Zone(Bytes::from_static(ZONES[zone].as_bytes()))).collect();
         Self {
             is_on,
             timing: LeaseTiming { term_ns, rate_error_ppm },
@@ -91,7 +96,7 @@ impl Leases {
             siege_steps: 0,
             sieges: *random.pick(&[1, 3, 5]),
             is_at_edge: random.one_in(2),
-            drift,
+            slow: (drift == Drift::Beyond).then(|| random.index(options.nodes)),
             wanted: vec![BTreeSet::new(); options.nodes],
             random,
         }
@@ -112,10 +117,12 @@ impl Leases {
     }
 
     /// The rate at which an oscillator runs from now on, as its error in parts per billion.
-    fn rate_ppb(&mut self) -> i64 {
+    fn rate_ppb(&mut self, at: usize) -> i64 {
         let bound = i64::try_from(self.timing.rate_error_ppm).expect("less than a million") * PPB;
+        if self.slow == Some(at) {
+            return BEYOND_PPB;
+        }
         match self.random.below(4) {
-            0 | 1 if self.drift == Drift::Beyond => BEYOND_PPB,
             0 if self.is_at_edge => -bound,
             1 if self.is_at_edge => bound,
             _ => i64::try_from(self.random.below(2 * bound.unsigned_abs() + 1)).expect("small") - bound,
@@ -160,15 +167,16 @@ impl World {
     /// Clocks at the edge, before anything else.
     pub(crate) fn skew_clocks(&mut self) {
         if self.leases.is_on {
-            for machine in &mut self.machines {
-                machine.clock.drift(0, self.leases.rate_ppb());
+            for (at, machine) in self.machines.iter_mut().enumerate() {
+                machine.clock.drift(0, self.leases.rate_ppb(at));
+                machine.clock.keep_wall();
             }
         }
     }
 
     /// The error of an oscillator that changes its rate, in parts per billion; `usual` where nobody wants a lease.
-    pub(crate) fn drifts_to(&mut self, usual: i64) -> i64 {
-        if self.leases.is_on { self.leases.rate_ppb() } else { usual }
+    pub(crate) fn drifts_to(&mut self, at: usize, usual: i64) -> i64 {
+        if self.leases.is_on { self.leases.rate_ppb(at) } else { usual }
     }
 
     /// The storm begins: zones are wanted.
@@ -249,6 +257,11 @@ impl World {
         let other = leases.random.index(self.options.nodes);
         let zone = leases.random.pick(&leases.zones).clone();
         if leases.random.below(8) < leases.sieges {
+            let holds = |at: &usize| self.machines[*at].is_awake() && self.holds(*at, &zone);
+            let holders: Vec<usize> = (0..self.options.nodes).filter(holds).collect();
+            let is_new = holders.is_empty() || self.leases.random.one_in(4);
+            let at = if is_new { at } else { *self.leases.random.pick(&holders) };
+            let at = self.leases.slow.unwrap_or(at);
             return self.besiege(at, &zone);
         }
         match leases.random.below(8) {
@@ -306,8 +319,12 @@ impl World {
 
     /// Whether a replica holds a lease, as far as it can tell.
     pub(crate) fn holds_a_lease(&self, at: usize) -> bool {
-        let Some(life) = &self.machines[at].life else { return false };
-        self.leases.wanted[at].iter().any(|zone| life.core.lease_until(zone).is_some())
+        self.leases.wanted[at].iter().any(|zone| self.holds(at, zone))
+    }
+
+    pub(crate) fn holds(&self, at: usize, zone: &Zone) -> bool {
+        let life = self.machines[at].life.as_ref();
+        life.is_some_and(|life| life.core.lease_until(zone).is_some())
     }
 
     /// Whom a fault hits: `usual`, or where there are leases half of the time someone who holds one.

@@ -41,7 +41,7 @@ pub enum Drift {
     /// As far as leases allow, and no farther.
     #[default]
     Within,
-    /// Some run at half their rate: no lease is safe, and a check must notice.
+    /// One runs at half its rate: its leases are not safe, and a check must notice.
     Beyond,
 }
 

@@ -13,7 +13,7 @@ use super::world::{Phase, World};
 use crate::random::Random;
 
 /// Clients that a siege employs.
-const GUESTS: usize = 6;
+const GUESTS: usize = 12;
 /// Steps of all sieges of a run.
 const STEPS_MAX: u64 = 200;
 /// As many are made, if the storm lasts long enough.
@@ -30,6 +30,10 @@ pub(crate) struct Siege {
     writer: usize,
     /// Steps to come.
     left: u64,
+    /// For how many steps yet it waits until the lease is held: what goes before is no news.
+    waits: u64,
+    /// Nothing else breaks meanwhile.
+    is_quiet: bool,
     /// Links that are down: from, to, and between which steps to come.
     cuts: Vec<(usize, usize, Range<u64>)>,
 }
@@ -71,17 +75,20 @@ impl World {
         let ask = (0..16).map(|_| self.mix.read(at)).find(|ask| {
             matches!(ask, Ask::Get { bucket, key } if catalog::zone::holds_key(&zone.0, bucket, key))
         });
-        let Some(ask) = ask.filter(|_| self.leases.siege.is_none() && self.leases.siege_steps < STEPS_MAX) else {
+        let is_free = self.leases.siege.is_none() && self.leases.siege_steps < STEPS_MAX && self.machines[at].is_awake();
+        let Some(ask) = ask.filter(|_| is_free) else {
             return Ok(());
         };
         let others = self.options.nodes - 1;
         let writer = (at + 1 + self.leases.random.index(others)) % self.options.nodes;
         let left = 12 + self.leases.random.below(36);
+        let waits = if self.leases.random.one_in(4) { 0 } else { 24 };
+        let is_quiet = self.leases.random.one_in(2);
         let cuts = Siege::cuts(&mut self.leases.random, at, self.options.nodes, left);
         let now = self.queue.now();
         self.trace.say(now, || format!("a siege of r{at}: {zone:?}, {ask:?}", at = at + 1));
         self.coverage.sieges += 1;
-        self.leases.siege = Some(Siege { holder: at, zone: zone.clone(), ask, writer, left, cuts });
+        self.leases.siege = Some(Siege { holder: at, zone: zone.clone(), ask, writer, left, waits, is_quiet, cuts });
         self.queue.after(0, Event::Siege);
         if self.leases.random.one_in(2) { self.want_zone(at, zone) } else { Ok(()) }
     }
@@ -91,15 +98,23 @@ impl World {
         self.leases.is_on && self.leases.siege_steps < STEPS_MIN
     }
 
+    /// Whether nothing but a siege is to happen.
+    pub(crate) fn is_siege_quiet(&self) -> bool {
+        self.leases.siege.as_ref().is_some_and(|siege| siege.is_quiet)
+    }
+
     /// The next step of a siege.
     pub(crate) fn siege(&mut self) -> Checked {
         let Some(mut siege) = self.leases.siege.take() else { return Ok(()) };
         if self.phase != Phase::Storm || siege.left == 0 || self.machines[siege.holder].life.is_none() {
             return Ok(());
         }
-        siege.left -= 1;
         self.leases.siege_steps += 1;
-        self.cut_off(&siege);
+        siege.waits = if self.holds(siege.holder, &siege.zone) { 0 } else { siege.waits.saturating_sub(1) };
+        if siege.waits == 0 {
+            siege.left -= 1;
+            self.cut_off(&siege);
+        }
         let random = &mut self.leases.random;
         let writer = if random.one_in(4) { random.index(self.options.nodes) } else { siege.writer };
         let (writes, reads, renews) = (random.one_in(2), !random.one_in(4), random.one_in(24));
