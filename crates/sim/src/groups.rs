@@ -94,6 +94,7 @@ fn run_groups(arguments: &Arguments) -> Result<bool, String> {
             mutant,
             defect,
             drift: arguments.drift.into(),
+            is_leased: arguments.leases || arguments.drift == Drift::Beyond,
             is_calm: arguments.calm,
             trace: arguments.trace,
             ..Options::new(seed, *nodes, *faults)
@@ -181,9 +182,10 @@ fn explain(failure: &Failure, arguments: &Arguments, (nodes, faults): (usize, us
     eprintln!("seed {} failed: {}: {}", failure.seed, violation.check, violation.reason);
     let mutant = arguments.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
     let calm = if arguments.calm { " --calm" } else { "" };
+    let leases = if arguments.leases { " --leases" } else { "" };
     let drift = if arguments.drift == Drift::Beyond { " --drift beyond" } else { "" };
     eprintln!(
-        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}{drift}",
+        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}{leases}{drift}",
         failure.seed
     );
 }

@@ -71,7 +71,7 @@ impl Leases {
     pub(crate) fn new(options: &Options, plan: &Plan) -> Self {
         let mut random = Random::new(options.seed, "group leases");
         let drift = options.drift;
-        let is_on = random.one_in(2) || drift == Drift::Beyond;
+        let is_on = random.one_in(2) || options.is_leased;
         let longest = plan.delays.iter().flatten().copied().max().unwrap_or(MS);
         let trip = 2 * longest + 3 * plan.flush.1;
         let term_ns = trip * *random.pick(&[2, 4, 12, 30]) + 10 * MS;

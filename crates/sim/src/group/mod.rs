@@ -60,6 +60,8 @@ pub struct Options {
     pub defect: Option<Defect>,
     /// How far clocks go astray.
     pub drift: Drift,
+    /// There are leases whatever the seed says: else in half of the runs.
+    pub is_leased: bool,
     /// Nothing breaks.
     pub is_calm: bool,
     /// Whether to keep the lines of the trace.
@@ -70,7 +72,7 @@ impl Options {
     /// A run of a group of `nodes` that survives `faults`.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, faults: usize) -> Self {
-        Self { seed, nodes, faults, mutant: None, defect: None, drift: Drift::Within, is_calm: false, trace: false }
+        Self { seed, nodes, faults, mutant: None, defect: None, drift: Drift::Within, is_leased: false, is_calm: false, trace: false }
     }
 }
 
@@ -110,7 +112,8 @@ pub fn catch(
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
-    first_caught(|options| Options { mutant: Some(mutant), ..options }, groups, seeds)
+    let is_leased = dace::Mutant::OF_LEASES.contains(&mutant);
+    first_caught(is_leased, |options| Options { mutant: Some(mutant), ..options }, groups, seeds)
 }
 
 /// The same for a rule of execution.
@@ -120,22 +123,24 @@ pub fn catch_defect(
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
-    first_caught(|options| Options { defect: Some(defect), ..options }, groups, seeds)
+    let is_leased = Defect::OF_READERS.contains(&defect);
+    first_caught(is_leased, |options| Options { defect: Some(defect), ..options }, groups, seeds)
 }
 
 /// The same for clocks that run beyond the bound on which leases rest.
 #[must_use]
 pub fn catch_drift(groups: &[(usize, usize)], seeds: core::ops::Range<u64>) -> Option<(Options, Violation)> {
-    first_caught(|options| Options { drift: Drift::Beyond, ..options }, groups, seeds)
+    first_caught(true, |options| Options { drift: Drift::Beyond, ..options }, groups, seeds)
 }
 
 fn first_caught(
+    is_leased: bool,
     spoil: impl Fn(Options) -> Options,
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
     seeds.zip(groups.iter().cycle()).find_map(|(seed, (nodes, faults))| {
-        let right = Options::new(seed, *nodes, *faults);
+        let right = Options { is_leased, ..Options::new(seed, *nodes, *faults) };
         let spoilt = spoil(right);
         let failure = run(spoilt).err()?;
         run(right).is_ok().then_some((spoilt, failure.violation))

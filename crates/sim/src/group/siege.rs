@@ -50,7 +50,9 @@ impl Siege {
                 let begins = random.below(steps + 1);
                 let is_chosen = random.one_in(2);
                 if is_down {
-                    cuts.push((one, other, 0..from));
+                    // Some of them are up again sooner than others.
+                    let lifted = if random.one_in(2) { 0 } else { random.below(from) };
+                    cuts.push((one, other, lifted..from));
                 } else if is_chosen {
                     cuts.push((one, other, random.below(begins + 1)..begins));
                 }
