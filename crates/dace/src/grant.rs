@@ -108,6 +108,7 @@ impl Core {
         grant.until = grant.until.max(until);
         self.counters.grants += 1;
         let (salt, body, body_hash) = (record.salt, record.body.clone(), header.body_hash);
+        self.note_lease_mark();
         self.say(RecordKind::LeaseGrant, header.id, self.clock.reading(), |said| {
             said.header.aux = len;
             said.header.body_len = u32::try_from(body.len()).expect("a zone is bounded");

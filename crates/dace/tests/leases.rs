@@ -259,3 +259,42 @@ proptest! {
         run(5, 2, turn, guided, &steps);
     }
 }
+
+/// Nothing is written, and leases are renewed: the journals do not grow for ever.
+#[test]
+fn an_idle_group_with_leases_trims() {
+    let mut group = Group::new(3, 1);
+    (1..=3).for_each(|r| set_up(&mut group, r));
+    group.start_all();
+    group.exchange();
+    group.submit(1, &SlotSet::of(vec![Slot(0)]), b"x").0.unwrap();
+    for _ in 0..20 {
+        group.exchange();
+        group.advance(50 * MS);
+    }
+    for r in 1..=3 {
+        group.store(r).expect("its command is cut");
+        let now = group.node(r).now;
+        group.core(r).want_lease(now, &zone(), [1; 32]).unwrap();
+        group.drain(r);
+    }
+    for _ in 0..100 {
+        group.exchange();
+        group.advance(350 * MS);
+    }
+    group.exchange();
+    for r in 1..=3 {
+        let appended = group.core(r).status().appended;
+        assert!(appended > 200, "each asks and grants twice in every turn: {appended}");
+        let trimmed = group.trim(r).expect("there is something to trim");
+        assert!(appended - trimmed < 40, "r{r} keeps {} of {appended} records", appended - trimmed);
+        assert_eq!(group.node(r).executed.len(), 1);
+    }
+    // What is left is a journal to start from, and the grants that ran are in it.
+    group.crash(2);
+    group.restore(2).unwrap();
+    set_up(&mut group, 2);
+    group.start(2);
+    group.exchange();
+    assert!(group.core(2).status().appended > 200);
+}

@@ -130,8 +130,9 @@ impl Leases {
     }
 
     /// A length of time during which a thread beside the loop does nothing: mostly none to speak of.
-    pub(crate) fn stall(&mut self) -> u64 {
+    pub(crate) fn stall(&mut self, is_slow: bool) -> u64 {
         match self.random.below(8) {
+            0..4 if is_slow => self.random.below(2 * self.timing.term_ns),
             0 => self.random.below(2 * self.timing.term_ns),
             1 => self.random.below(4 * MS),
             _ => self.random.below(MS / 20),
@@ -351,7 +352,8 @@ impl World {
         }
         let zone = (*self.leases.random.pick(&zones)).clone();
         let reader = (client, operation);
-        let is_taken = if is_get && self.leases.random.below(8) < self.leases.beside {
+        let beside = if self.leases.guests.contains(&client) { self.leases.beside.max(6) } else { self.leases.beside };
+        let is_taken = if is_get && self.leases.random.below(8) < beside {
             self.look(at, reader, zone);
             true
         } else {

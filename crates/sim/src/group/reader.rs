@@ -1,10 +1,12 @@
 //! A reader beside the loop: a thread that answers reads of one key from what the loop has published, without a lock.
 //! It sees nothing of the core. Between any two of its steps it may be off its processor, for longer than a lease too.
 //!
-//! In this order: until when the lease is held; whether a write of the slot is pending; what the clock shows *now*; the
-//! state. The lease was then held when the pending writes were looked at: it was held before, and it is not over after.
-//! With the clock before the pending writes the lease may end in between, and a write be decided without this
-//! replica; with the deadline behind them it may begin in between. What cannot be answered so goes to the loop.
+//! In this order: until when the lease is held; whether a write of the slot is pending; what the clock shows; the state,
+//! which must still be the one that it was, not a peer's installed since. The deadline goes before the pending writes:
+//! behind them, the lease may begin in between, with a write pending that was not, that anybody could see before the read
+//! began, and that is not in the state yet. On which side of the pending writes the clock is looked at does not matter
+//! to a read of one key: what could be seen while the lease was held was pending then, and what is not pending any
+//! more is in the state. What cannot be answered so goes to the loop, and so does every listing.
 
 use dace::Zone;
 use types::SlotSet;
@@ -54,11 +56,12 @@ impl World {
         life.leased.looks_begun += 1;
         let (number, installs) = (life.leased.looks_begun, life.leased.installs);
         life.leased.looks.insert(number, Look { reader, zone, slot, done: 0, until: 0, installs });
-        self.look_on(at, number);
+        self.look_on(at, number, reader.0);
     }
 
-    fn look_on(&mut self, at: usize, number: u64) {
-        let delay = self.leases.stall();
+    fn look_on(&mut self, at: usize, number: u64, client: usize) {
+        let is_slow = self.leases.guests.contains(&client);
+        let delay = self.leases.stall(is_slow);
         self.turn_after(at, delay, Turn::Look { number });
     }
 
@@ -80,7 +83,7 @@ impl World {
             }
             Step::Pending => life.leased.pending.values().all(|slots| !slots.meets(&look.slot)),
             Step::Clock => clock.mono_ns < look.until,
-            Step::State => look.installs == life.leased.installs || defect == Some(Defect::StateSwapped),
+            Step::State => look.installs == life.leased.installs,
         };
         self.trace.mark(&[19, now, at as u64, number, look.done as u64, u64::from(goes_on)]);
         self.trace.say(now, || {
@@ -97,10 +100,11 @@ impl World {
             self.judge.history.operations[look.reader.1].is_leased = true;
             return self.answer_read(at, look.reader, false);
         }
+        let client = look.reader.0;
         if let Some(life) = self.life(at) {
             life.leased.looks.insert(number, look);
         }
-        self.look_on(at, number);
+        self.look_on(at, number, client);
         Ok(())
     }
 
