@@ -37,9 +37,7 @@ pub fn touches(zone: &[u8], command: &Command) -> bool {
         | Op::DeleteAccessKey(_) => true,
         Op::PutObject(put) => holds(&put.bucket, &put.key),
         Op::DeleteObjects(delete) => delete.items.iter().any(|item| holds(&delete.bucket, &item.key)),
-        Op::CopyObject(copy) => {
-            holds(&copy.bucket, &copy.key) || holds(&copy.source.bucket, &copy.source.key)
-        }
+        Op::CopyObject(copy) => holds(&copy.bucket, &copy.key) || holds(&copy.source.bucket, &copy.source.key),
         Op::CreateUpload(upload) => holds(&upload.bucket, &upload.key),
         Op::UploadPart(part) => holds(&part.bucket, &part.key),
         Op::CompleteUpload(complete) => holds(&complete.bucket, &complete.key),

@@ -87,9 +87,12 @@ impl Event {
         match self {
             Self::Parcel { to, .. } | Self::Note { to, .. } => Some(*to),
             Self::Turn { at, .. } => Some(*at),
-            Self::Client { .. } | Self::Resume { .. } | Self::Restart { .. } | Self::Fault | Self::Leases | Self::Siege => {
-                None
-            }
+            Self::Client { .. }
+            | Self::Resume { .. }
+            | Self::Restart { .. }
+            | Self::Fault
+            | Self::Leases
+            | Self::Siege => None,
         }
     }
 }

@@ -104,7 +104,9 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        self.asked >= self.plan.operations && !self.is_siege_due() && self.clients.iter().all(|client| client.waiting.is_none())
+        self.asked >= self.plan.operations
+            && !self.is_siege_due()
+            && self.clients.iter().all(|client| client.waiting.is_none())
     }
 
     /// Everything is mended that can be; then all must come to the same end, and go on from there.

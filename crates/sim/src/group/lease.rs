@@ -23,8 +23,7 @@ use super::{Drift, Options};
 use crate::random::Random;
 
 /// Zones that may be wanted: everything, buckets, parts of them, single keys.
-const ZONES: [&str; 8] =
-    ["", "st", "stable/", "stable/k", "stable/k0", "stable/k1", "wilderness/", "wilderness/k"];
+const ZONES: [&str; 8] = ["", "st", "stable/", "stable/k", "stable/k0", "stable/k1", "wilderness/", "wilderness/k"];
 /// The first of them, which hold many keys.
 const WIDE: usize = 4;
 /// Parts per billion in a part per million.
@@ -343,7 +342,12 @@ impl World {
     }
 
     /// Asks for a read under a lease. False when none can be had, or nobody wants one.
-    pub(crate) fn ask_leased(&mut self, client: usize, at: usize, operation: usize) -> Result<bool, Box<super::Violation>> {
+    pub(crate) fn ask_leased(
+        &mut self,
+        client: usize,
+        at: usize,
+        operation: usize,
+    ) -> Result<bool, Box<super::Violation>> {
         let ask = &self.judge.history.operations[operation].ask;
         let is_get = matches!(ask, Ask::Get { .. });
         let zones: Vec<&Zone> = self.leases.wanted[at].iter().filter(|zone| holds(zone, ask)).collect();
@@ -375,9 +379,8 @@ impl World {
         let Some(life) = self.machines[at].life.as_mut() else { return false };
         let taken = life.core.handle_leased_read(clock, zone, slots);
         self.trace.mark(&[18, now, at as u64, operation as u64, u64::from(taken.is_ok())]);
-        self.trace.say(now, || {
-            format!("client {client} asks r{at} for {operation} under {zone:?}: {taken:?}", at = at + 1)
-        });
+        self.trace
+            .say(now, || format!("client {client} asks r{at} for {operation} under {zone:?}: {taken:?}", at = at + 1));
         let Ok(read) = taken else {
             self.coverage.leases_not_held += 1;
             return false;
@@ -438,4 +441,3 @@ impl Life {
         }
     }
 }
-

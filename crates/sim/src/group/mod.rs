@@ -72,7 +72,17 @@ impl Options {
     /// A run of a group of `nodes` that survives `faults`.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, faults: usize) -> Self {
-        Self { seed, nodes, faults, mutant: None, defect: None, drift: Drift::Within, is_leased: false, is_calm: false, trace: false }
+        Self {
+            seed,
+            nodes,
+            faults,
+            mutant: None,
+            defect: None,
+            drift: Drift::Within,
+            is_leased: false,
+            is_calm: false,
+            trace: false,
+        }
     }
 }
 

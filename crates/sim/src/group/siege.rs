@@ -74,10 +74,11 @@ impl World {
 
     /// Besieges someone who holds a zone, or will soon.
     pub(crate) fn besiege(&mut self, at: usize, zone: &Zone) -> Checked {
-        let ask = (0..16).map(|_| self.mix.read(at)).find(|ask| {
-            matches!(ask, Ask::Get { bucket, key } if catalog::zone::holds_key(&zone.0, bucket, key))
-        });
-        let is_free = self.leases.siege.is_none() && self.leases.siege_steps < STEPS_MAX && self.machines[at].is_awake();
+        let ask = (0..16)
+            .map(|_| self.mix.read(at))
+            .find(|ask| matches!(ask, Ask::Get { bucket, key } if catalog::zone::holds_key(&zone.0, bucket, key)));
+        let is_free =
+            self.leases.siege.is_none() && self.leases.siege_steps < STEPS_MAX && self.machines[at].is_awake();
         let Some(ask) = ask.filter(|_| is_free) else {
             return Ok(());
         };
