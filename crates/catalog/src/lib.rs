@@ -22,6 +22,7 @@ pub mod rows;
 #[doc(hidden)]
 pub mod testing;
 mod versions;
+pub mod zone;
 
 pub use execute::{Execution, execute};
 pub use retry::is_expired as retry_is_expired;

@@ -6,7 +6,8 @@
 //!
 //! In a larger group a mark serves once everything that the replica said before it is about commands that
 //! are settled: all that it said of others then stands behind the base, and again no command need be
-//! listed. One command that is never decided would pin the journal, but it would pin the cut as well.
+//! listed. One command that is never decided would pin the journal, but it would pin the cut as well. There
+//! marks are taken before records about leases, too: they are about no command.
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,8 @@ pub(crate) const POSITION_MAX: u64 = u64::MAX / 2;
 /// Marks remembered. When there are more, every second one is forgotten: the next base then trims a little
 /// less than it could.
 const MARKS_MAX: usize = 4096;
+/// Records between two marks of which no command begins a tick.
+const LEASE_RECORDS_PER_MARK: u64 = 16;
 
 /// What replaces a journal prefix.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -264,6 +267,10 @@ impl Marks {
         if mark.cut == Timestamp::ZERO || mark.position == self.trimmed || timestamp <= mark.cut {
             return;
         }
+        self.push(mark);
+    }
+
+    fn push(&mut self, mark: Mark) {
         if self.marks.len() == MARKS_MAX {
             let mut keep = false;
             self.marks.retain(|_| {
@@ -272,6 +279,15 @@ impl Marks {
             });
         }
         self.marks.push_back(mark);
+    }
+
+    /// A record about no command comes next, in a larger group: there the cut of a mark binds nothing, and an idle group
+    /// that renews its leases has no other marks.
+    fn handle_lease(&mut self, mark: Mark) {
+        let last = self.marks.back().map_or(self.trimmed, |last| last.position);
+        if mark.cut > Timestamp::ZERO && mark.position >= last + LEASE_RECORDS_PER_MARK {
+            self.push(mark);
+        }
     }
 
     /// The last mark at or below `cut`; forgets those before it.
@@ -388,6 +404,12 @@ impl Core {
     pub(crate) fn note_mark(&mut self, timestamp: Timestamp) {
         let mark = self.mark();
         self.marks.handle_attach(timestamp, mark);
+    }
+
+    /// Notes a mark before a record about a lease, now and then.
+    pub(crate) fn note_lease_mark(&mut self) {
+        let mark = self.mark();
+        self.marks.handle_lease(mark);
     }
 
     /// The mark that the journal's end would be, if a command of a new tick came next.

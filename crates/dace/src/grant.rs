@@ -108,6 +108,7 @@ impl Core {
         grant.until = grant.until.max(until);
         self.counters.grants += 1;
         let (salt, body, body_hash) = (record.salt, record.body.clone(), header.body_hash);
+        self.note_lease_mark();
         self.say(RecordKind::LeaseGrant, header.id, self.clock.reading(), |said| {
             said.header.aux = len;
             said.header.body_len = u32::try_from(body.len()).expect("a zone is bounded");
@@ -184,9 +185,10 @@ impl Core {
     pub(crate) fn grant_ends(&mut self) {
         self.grants.forget_ended(self.clock.mono_ns());
         let ids: Vec<CommandId> = self.grants.withheld.keys().copied().collect();
-        for id in ids {
-            self.release(id);
+        for id in &ids {
+            self.release(*id);
         }
+        self.counters.outwaited += (ids.len() - self.grants.withheld()) as u64;
         let next = self.grants.given.values().map(|grant| grant.until).min();
         if let Some(until) = next.filter(|_| self.grants.withheld() > 0) {
             self.timers.arm(until, Timer::GrantEnds);

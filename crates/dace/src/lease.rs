@@ -228,6 +228,7 @@ impl Core {
             let salt = held.salt;
             let id = CommandId { replica: self.config.replica, incarnation: self.incarnation, counter: number };
             let body = zone.0.clone();
+            self.note_lease_mark();
             self.say(RecordKind::LeaseRequest, id, self.clock.reading(), |said| {
                 said.header.body_len = u32::try_from(body.len()).expect("a zone is bounded");
                 said.header.body_hash = body_hash(&salt, &body);
@@ -285,7 +286,7 @@ impl Core {
 
     /// Grants whose missing commands are there now count.
     pub(crate) fn activate_leases(&mut self) {
-        if self.leases.held.is_empty() {
+        if self.leases.held.is_empty() && self.leases.published.is_empty() {
             return;
         }
         let mut held = std::mem::take(&mut self.leases.held);

@@ -60,6 +60,8 @@ pub struct Counters {
     pub activations_waited: u64,
     /// Votes held back for a lease holder.
     pub withheld: u64,
+    /// Held-back votes that were given because the grant had ended.
+    pub outwaited: u64,
     /// Leased reads answered.
     pub leased_reads: u64,
     /// Leased reads that waited for a pending write.

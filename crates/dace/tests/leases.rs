@@ -259,3 +259,81 @@ proptest! {
         run(5, 2, turn, guided, &steps);
     }
 }
+
+/// Nothing is written, and leases are renewed: the journals do not grow for ever.
+#[test]
+fn an_idle_group_with_leases_trims() {
+    let mut group = Group::new(3, 1);
+    (1..=3).for_each(|r| set_up(&mut group, r));
+    group.start_all();
+    group.exchange();
+    group.submit(1, &SlotSet::of(vec![Slot(0)]), b"x").0.unwrap();
+    for _ in 0..20 {
+        group.exchange();
+        group.advance(50 * MS);
+    }
+    for r in 1..=3 {
+        group.store(r).expect("its command is cut");
+        let now = group.node(r).now;
+        group.core(r).want_lease(now, &zone(), [1; 32]).unwrap();
+        group.drain(r);
+    }
+    for _ in 0..100 {
+        group.exchange();
+        group.advance(350 * MS);
+    }
+    group.exchange();
+    for r in 1..=3 {
+        let appended = group.core(r).status().appended;
+        assert!(appended > 200, "each asks and grants twice in every turn: {appended}");
+        let trimmed = group.trim(r).expect("there is something to trim");
+        assert!(appended - trimmed < 40, "r{r} keeps {} of {appended} records", appended - trimmed);
+        assert_eq!(group.node(r).executed.len(), 1);
+    }
+    // What is left is a journal to start from, and the grants that ran are in it.
+    group.crash(2);
+    group.restore(2).unwrap();
+    set_up(&mut group, 2);
+    group.start(2);
+    group.exchange();
+    assert!(group.core(2).status().appended > 200);
+}
+
+/// Why a reader beside the loop looks at the deadline before the pending writes: behind them, the lease may begin in
+/// between, with a write pending that was not, and that is not in the state yet though anybody could see it before.
+#[test]
+fn a_lease_may_begin_behind_a_look_at_the_pending_writes() {
+    let mut group = Group::new(3, 1);
+    (1..=3).for_each(|r| set_up(&mut group, r));
+    group.start_all();
+    group.core(1).prefer(&[ReplicaId(2)]);
+    let write = group.submit(1, &SlotSet::of(vec![Slot(0)]), b"x").0.unwrap();
+    for (from, to) in [(1, 2), (2, 1), (1, 2)] {
+        group.flush(from, None);
+        group.deliver(from, to).unwrap();
+    }
+    group.flush(1, None);
+    let has = |group: &Group, r: u32| group.nodes[&r].executed.iter().any(|(_, id)| *id == write);
+    assert!(has(&group, 1), "anybody can see the write at r1");
+    // The first look of a reader at r3, which hears nothing of r1.
+    assert!(group.node(3).pending.is_empty());
+    let now = group.node(3).now;
+    group.core(3).want_lease(now, &zone(), [1; 32]).unwrap();
+    group.drain(3);
+    group.flush(3, None);
+    group.deliver(3, 2).unwrap();
+    group.flush(2, None);
+    group.deliver(2, 3).unwrap();
+    assert_eq!(group.core(3).lease_until(&zone()), None, "the grant waits for the write that r2 has attached");
+    group.advance(210 * MS);
+    group.tick(3);
+    for _ in 0..4 {
+        group.messages.retain(|(from, to, _)| *from != 1 && *to != 1);
+        if group.give().is_none() {
+            break;
+        }
+    }
+    assert!(group.core(3).lease_until(&zone()).is_some(), "the lease has begun");
+    // The second look finds the lease held; who does not look at the pending writes again reads a state without it.
+    assert!(!has(&group, 3) && group.node(3).pending.contains_key(&write));
+}

@@ -39,6 +39,24 @@ impl FromStr for Size {
     }
 }
 
+/// How far clocks go astray where there are leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Drift {
+    /// As far as leases allow.
+    Within,
+    /// One at half its rate: to see that it is noticed.
+    Beyond,
+}
+
+impl From<Drift> for group::Drift {
+    fn from(drift: Drift) -> Self {
+        match drift {
+            Drift::Within => Self::Within,
+            Drift::Beyond => Self::Beyond,
+        }
+    }
+}
+
 /// What is taken out, by its name: a rule of the protocol, or one of execution.
 fn taken_out(name: Option<&str>) -> Result<(Option<dace::Mutant>, Option<Defect>), String> {
     let Some(name) = name else { return Ok((None, None)) };
@@ -75,6 +93,8 @@ fn run_groups(arguments: &Arguments) -> Result<bool, String> {
         let options = |seed| Options {
             mutant,
             defect,
+            drift: arguments.drift.into(),
+            is_leased: arguments.leases || arguments.drift == Drift::Beyond,
             is_calm: arguments.calm,
             trace: arguments.trace,
             ..Options::new(seed, *nodes, *faults)
@@ -162,15 +182,12 @@ fn explain(failure: &Failure, arguments: &Arguments, (nodes, faults): (usize, us
     eprintln!("seed {} failed: {}: {}", failure.seed, violation.check, violation.reason);
     let mutant = arguments.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
     let calm = if arguments.calm { " --calm" } else { "" };
+    let leases = if arguments.leases { " --leases" } else { "" };
+    let drift = if arguments.drift == Drift::Beyond { " --drift beyond" } else { "" };
     eprintln!(
-        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}",
+        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}{leases}{drift}",
         failure.seed
     );
-}
-
-/// The rules that may show in this world: it has no leases.
-fn rules() -> impl Iterator<Item = &'static dace::Mutant> {
-    dace::Mutant::ALL.iter().filter(|mutant| !dace::Mutant::OF_LEASES.contains(mutant))
 }
 
 /// Looks for every rule that can be taken out, `--seeds` seeds each; with `--mutant`, for that one.
@@ -178,7 +195,7 @@ pub(crate) fn mutants(arguments: &Arguments) -> ExitCode {
     let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds());
     let is_asked = |name: &str| arguments.mutant.as_deref().is_none_or(|asked| asked == name);
     let (mut all, mut caught) = (0, 0);
-    for mutant in rules().filter(|mutant| is_asked(mutant.name())) {
+    for mutant in dace::Mutant::ALL.iter().filter(|mutant| is_asked(mutant.name())) {
         all += 1;
         caught += u32::from(hunt(mutant.name(), arguments, || group::catch(*mutant, &GROUPS, seeds.clone())));
     }

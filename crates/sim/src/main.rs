@@ -53,6 +53,12 @@ struct Arguments {
     /// Of a group: nothing breaks.
     #[arg(long)]
     calm: bool,
+    /// Of a group: leases in every run, and not only in half of them.
+    #[arg(long)]
+    leases: bool,
+    /// Of a group: how far clocks go astray where there are leases. Beyond the bound a check has to notice.
+    #[arg(long, value_enum, default_value = "within")]
+    drift: groups::Drift,
     /// Of a group: goes on after a seed has failed.
     #[arg(long)]
     keep_going: bool,

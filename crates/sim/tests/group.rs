@@ -57,7 +57,9 @@ fn a_run_in_which_nothing_happens_has_met_nothing() {
 #[test]
 fn every_defect_of_execution_is_caught() {
     // A listing in the midst of writes is rarely torn: `--mutants` finds that one among more seeds.
-    for defect in Defect::ALL.into_iter().filter(|defect| *defect != Defect::UnorderedListing) {
+    // Those of readers under leases have a test of their own.
+    let is_here = |defect: &Defect| *defect != Defect::UnorderedListing && !Defect::OF_READERS.contains(defect);
+    for defect in Defect::ALL.into_iter().filter(is_here) {
         let Some((options, violation)) = catch_defect(defect, &[(3, 1), (5, 1)], 1000..1100) else {
             panic!("{defect} survives 100 seeds");
         };

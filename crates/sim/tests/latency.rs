@@ -2,7 +2,7 @@
 //! flushes: never less, and never noticeably more.
 #![allow(clippy::unwrap_used)]
 
-use sim::latency::{Load, Regions, Scenario};
+use sim::latency::{Leases, Load, Regions, Scenario};
 
 #[test]
 fn an_answer_takes_one_round_trip_and_three_flushes() {
@@ -41,4 +41,45 @@ fn the_same_scenario_measures_the_same() {
     let scenario = Scenario::new(Regions::aws(5), 2, load, 200);
     assert_eq!(scenario.run(), scenario.run());
     assert_ne!(scenario.run(), Scenario { seed: 1, ..scenario }.run());
+}
+
+const TERM_NS: u64 = 2_000_000_000;
+
+fn leased(regions: Regions, reads: usize, dies: Option<usize>) -> Scenario {
+    let load = Load::Apart { gap_ns: 200_000_000 };
+    let leases = Leases { term_ns: TERM_NS, reads, read_gap_ns: 1_000_000, dies };
+    Scenario { leases: Some(leases), ..Scenario::new(regions, 1, load, 500) }
+}
+
+#[test]
+fn a_leased_read_costs_no_message_and_a_write_the_way_to_the_farthest_holder() {
+    for regions in [Regions::gcp(3), Regions::aws(5)] {
+        let (quiet, read) = (leased(regions.clone(), 0, None), leased(regions, 5000, None));
+        let (without, with) = (quiet.run(), read.run());
+        assert_eq!(without.costs.bytes, with.costs.bytes, "reads send nothing");
+        assert_eq!((without.costs.news, without.costs.beats), (with.costs.news, with.costs.beats));
+        assert_eq!(with.reads.at_once + with.reads.waited_ns.len() as u64 + with.reads.not_held, 5000);
+        assert_eq!(with.reads.not_held, 0, "nothing breaks, so leases are renewed in time");
+        assert!(with.reads.at_once > 2000 && with.reads.waited_ns.len() > 100, "{:?}", with.reads.at_once);
+        for (region, name) in read.regions.names.iter().enumerate() {
+            let (latencies, limit) = (with.latencies_ns(region), read.leased_limit_ns(region));
+            let (least, most) = (*latencies.first().unwrap(), *latencies.last().unwrap());
+            assert!(least >= limit, "{name}: {least} ns, below the limit of {limit} ns");
+            assert!(most * 100 <= limit * 105, "{name}: {most} ns, the limit is {limit} ns");
+        }
+    }
+}
+
+#[test]
+fn a_dead_holder_stalls_its_zone_for_one_term_at_most() {
+    for dies in 0..3 {
+        let scenario = leased(Regions::gcp(3), 0, Some(dies));
+        let samples = scenario.run();
+        let others: Vec<usize> = (0..3).filter(|region| *region != dies).collect();
+        let longest = others.iter().map(|region| *samples.latencies_ns(*region).last().unwrap()).max().unwrap();
+        let trip = others.iter().map(|region| scenario.leased_limit_ns(*region)).max().unwrap();
+        assert!(longest > TERM_NS / 2, "it stalls: {longest}");
+        // The last request may still be under way when its sender dies, and what was held back still has to be decided.
+        assert!(longest <= TERM_NS + 2 * trip, "{longest} ns for a term of {TERM_NS} ns");
+    }
 }

@@ -17,6 +17,12 @@ impl World {
             self.gave_up(client);
             return Ok(());
         }
+        if self.leases.guests.contains(&client) {
+            return Ok(());
+        }
+        if self.phase == Phase::Storm && self.leases.reading.contains(&client) {
+            return self.reader_turn(client);
+        }
         if self.phase != Phase::Storm || self.asked >= self.plan.operations {
             return Ok(());
         }
@@ -57,6 +63,9 @@ impl World {
             Ask::Write(command) => Some(submission(command, &slots)),
             Ask::Get { .. } | Ask::List { .. } => None,
         };
+        if submission.is_none() && self.ask_leased(client, machine, operation)? {
+            return Ok(());
+        }
         let Some(life) = self.machines[machine].life.as_mut() else {
             self.turn_client(client, 5 * MS);
             return Ok(());
@@ -128,7 +137,7 @@ impl World {
         }
         if self.clients[client].waiting.is_some_and(|waiting| waiting.operation == operation) {
             self.clients[client].waiting = None;
-            self.turn_client(client, self.plan.think);
+            self.turn_client(client, self.think(client));
         }
     }
 
@@ -143,7 +152,7 @@ impl World {
         if is_retriable && self.phase == Phase::Storm {
             self.clients[client].retries = Some(waiting.operation);
         }
-        self.turn_client(client, self.plan.think);
+        self.turn_client(client, self.think(client));
     }
 
     /// The process of a machine has ended: nobody waits for it any more.

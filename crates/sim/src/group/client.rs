@@ -157,6 +157,19 @@ impl Mix {
         }
     }
 
+    /// What someone who only reads asks next.
+    pub(crate) fn read(&mut self, region: usize) -> Ask {
+        let bucket = (if self.random.one_in(6) { WILD_BUCKET } else { STABLE_BUCKET }).to_owned();
+        let key = self.key(region);
+        if self.random.one_in(12) { Ask::List { bucket } } else { Ask::Get { bucket, key } }
+    }
+
+    /// A put of a key, whatever is there.
+    pub(crate) fn overwrite(&mut self, bucket: &str, key: &str) -> Ask {
+        let op = self.put(bucket.to_owned(), key.to_owned(), Condition::default());
+        self.write("guest", op)
+    }
+
     fn copy(&mut self, bucket: String, key: String, region: usize) -> Op {
         let source = Source {
             bucket: (if self.random.one_in(4) { WILD_BUCKET } else { STABLE_BUCKET }).to_owned(),

@@ -19,12 +19,19 @@ pub(crate) struct Clock {
     rate_ppb: i64,
     /// Wall clock less monotonic clock and [`WALL_NS`].
     wall_offset: i64,
+    /// Of a wall clock that something else keeps, so that the oscillator's rate does not show: its error.
+    kept_error: Option<i64>,
 }
 
 impl Clock {
     pub(crate) fn new(mono: u64, rate_ppb: i64, error_ns: i64) -> Self {
         let wall_offset = error_ns - i64::try_from(mono).expect("a small origin");
-        Self { mono, since: 0, rate_ppb, wall_offset }
+        Self { mono, since: 0, rate_ppb, wall_offset, kept_error: None }
+    }
+
+    /// From the beginning on the wall clock is kept right by something else, but for its error.
+    pub(crate) fn keep_wall(&mut self) {
+        self.kept_error = Some(self.wall_offset + i64::try_from(self.mono).expect("a small origin"));
     }
 
     fn mono_at(&self, at: Instant) -> u64 {
@@ -36,7 +43,11 @@ impl Clock {
     /// What the clocks show.
     pub(crate) fn read(&self, at: Instant) -> Now {
         let mono_ns = self.mono_at(at);
-        let wall = i128::from(WALL_NS) + i128::from(mono_ns) + i128::from(self.wall_offset);
+        let shown = match self.kept_error {
+            Some(error) => i128::from(at) + i128::from(error),
+            None => i128::from(mono_ns) + i128::from(self.wall_offset),
+        };
+        let wall = i128::from(WALL_NS) + shown;
         Now { mono_ns, wall_ns: u64::try_from(wall.max(0)).unwrap_or(u64::MAX) }
     }
 
@@ -60,11 +71,13 @@ impl Clock {
     /// Somebody sets the wall clock forth or back.
     pub(crate) fn jump(&mut self, by_ns: i64) {
         self.wall_offset += by_ns;
+        self.kept_error = self.kept_error.map(|error| error + by_ns);
     }
 
     /// Somebody sets the wall clock right, but for an error.
     pub(crate) fn set_right(&mut self, at: Instant, error_ns: i64) {
         let mono = i64::try_from(self.mono_at(at)).expect("a short run");
         self.wall_offset = i64::try_from(at).expect("a short run") - mono + error_ns;
+        self.kept_error = self.kept_error.map(|_| error_ns);
     }
 }

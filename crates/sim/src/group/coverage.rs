@@ -16,6 +16,8 @@ macro_rules! coverage {
             $($(#[$doc])* pub $field: u64,)*
             /// Faults by kind.
             pub(crate) faults: BTreeMap<Fault, u64>,
+            /// Faults done to a replica that held a lease, by kind.
+            pub(crate) holders: BTreeMap<Fault, u64>,
             /// Records said, by kind.
             pub(crate) records: BTreeMap<RecordKind, u64>,
             /// Submissions that were not taken, by reason.
@@ -29,6 +31,7 @@ macro_rules! coverage {
             pub fn add(&mut self, other: &Self) {
                 $(self.$field += other.$field;)*
                 add(&mut self.faults, &other.faults);
+                add(&mut self.holders, &other.holders);
                 add(&mut self.records, &other.records);
                 add(&mut self.submits_refused, &other.submits_refused);
                 add(&mut self.core, &other.core);
@@ -122,6 +125,24 @@ coverage! {
     histories,
     /// Those too large to search.
     histories_skipped,
+    /// Runs with leases.
+    leased,
+    /// Times that a replica began to want a zone.
+    leases_wanted,
+    /// Times that it gave one up.
+    leases_dropped,
+    /// Reads that found no lease held, of those that looked for one.
+    leases_not_held,
+    /// Sieges of holders.
+    sieges,
+    /// Listings answered under a lease.
+    leased_listings,
+    /// Listings under a lease that found no quiet instant, or the lease at its end.
+    leased_contended,
+    /// Reads answered beside the loop.
+    looks,
+    /// Reads beside the loop that had to go to it.
+    looks_in_vain,
 }
 
 /// What has to happen somewhere in a set of runs.
@@ -148,6 +169,15 @@ const MUST_MEET: &[&str] = &[
     "losses_of_decision",
     "answers_kept",
     "histories",
+    "leased",
+    "leases_wanted",
+    "leases_dropped",
+    "leases_not_held",
+    "sieges",
+    "leased_listings",
+    "leased_contended",
+    "looks",
+    "looks_in_vain",
 ];
 
 /// The same, of what the cores count.
@@ -167,7 +197,18 @@ const MUST_MEET_IN_CORE: &[&str] = &[
     "fetches",
     "settled_answers",
     "snapshots",
+    "grants",
+    "grants_refused",
+    "activations",
+    "activations_waited",
+    "withheld",
+    "outwaited",
+    "leased_reads",
+    "leased_reads_waited",
 ];
+
+/// Faults that have to hit a replica while it holds a lease.
+const MUST_HIT_HOLDERS: &[Fault] = &[Fault::Crash, Fault::Pause, Fault::HalfDeaf, Fault::Drift, Fault::Gone];
 
 fn add<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, other: &BTreeMap<K, u64>) {
     for (key, count) in other {
@@ -191,7 +232,8 @@ impl Coverage {
         let core = core.map(|name| (*name, self.core.get(name).copied().unwrap_or(0)));
         let unmet = plain.chain(core).filter(|(_, count)| *count == 0).map(|(name, _)| name.to_owned());
         let kinds = Fault::ALL.iter().filter(|kind| !self.faults.contains_key(kind)).map(|kind| format!("{kind:?}"));
-        unmet.chain(kinds).collect()
+        let spared = MUST_HIT_HOLDERS.iter().filter(|kind| !self.holders.contains_key(kind));
+        unmet.chain(kinds).chain(spared.map(|kind| format!("{kind:?} of a holder"))).collect()
     }
 
     /// Takes over the counters of a core at its end.
@@ -214,6 +256,14 @@ impl Coverage {
             ("fetches", counters.fetches),
             ("settled_answers", counters.settled_answers),
             ("snapshots", counters.snapshots),
+            ("grants", counters.grants),
+            ("grants_refused", counters.grants_refused),
+            ("activations", counters.activations),
+            ("activations_waited", counters.activations_waited),
+            ("withheld", counters.withheld),
+            ("outwaited", counters.outwaited),
+            ("leased_reads", counters.leased_reads),
+            ("leased_reads_waited", counters.leased_reads_waited),
         ] {
             *self.core.entry(name).or_default() += count;
         }
@@ -225,6 +275,7 @@ impl fmt::Display for Coverage {
         let join = |pairs: Vec<String>| pairs.join(", ");
         writeln!(f, "world:   {}", join(self.plain().iter().map(|(name, count)| format!("{name} {count}")).collect()))?;
         writeln!(f, "faults:  {}", join(self.faults.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
+        writeln!(f, "holders: {}", join(self.holders.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
         writeln!(f, "records: {}", join(self.records.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
         writeln!(f, "refused: {}", join(self.submits_refused.iter().map(|(why, n)| format!("{why} {n}")).collect()))?;
         write!(f, "core:    {}", join(self.core.iter().map(|(name, n)| format!("{name} {n}")).collect()))

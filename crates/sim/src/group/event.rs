@@ -58,6 +58,8 @@ pub(crate) enum Turn {
     Stored { image: Arc<Image> },
     /// A snapshot is durable.
     Installed { image: Arc<Image> },
+    /// A reader beside the loop goes on.
+    Look { number: u64 },
 }
 
 /// Something that happens.
@@ -77,6 +79,10 @@ pub(crate) enum Event {
     Restart { at: usize, lives: u64 },
     /// Something breaks.
     Fault,
+    /// Whoever says who wants which lease says something else.
+    Leases,
+    /// A holder is besieged.
+    Siege,
 }
 
 impl Event {
@@ -85,7 +91,12 @@ impl Event {
         match self {
             Self::Parcel { to, .. } | Self::Note { to, .. } => Some(*to),
             Self::Turn { at, .. } => Some(*at),
-            Self::Client { .. } | Self::Resume { .. } | Self::Restart { .. } | Self::Fault => None,
+            Self::Client { .. }
+            | Self::Resume { .. }
+            | Self::Restart { .. }
+            | Self::Fault
+            | Self::Leases
+            | Self::Siege => None,
         }
     }
 }

@@ -15,14 +15,19 @@ impl World {
         }
         let delay = self.random.below(2 * self.plan.calm + 1);
         self.queue.after(delay + 1, Event::Fault);
-        if self.plan.faults.iter().all(|weight| *weight == 0) {
+        if self.plan.faults.iter().all(|weight| *weight == 0) || self.is_siege_quiet() {
             return Ok(());
         }
         let fault = Fault::ALL[self.random.weighted(&self.plan.faults)];
-        let at = self.random.index(self.options.nodes);
+        let usual = self.random.index(self.options.nodes);
+        let at = self.victim(usual);
         let peer = (at + 1 + self.random.index(self.options.nodes - 1)) % self.options.nodes;
+        let is_holder = self.holds_a_lease(at);
         if self.break_it(fault, at, peer)? {
             self.did(fault);
+            if is_holder {
+                self.did_to_holder(fault);
+            }
             let now = self.queue.now();
             self.trace.mark(&[14, now, fault as u64, at as u64]);
             self.trace.say(now, || format!("fault: {fault:?} r{at} (r{peer})", at = at + 1, peer = peer + 1));
@@ -69,6 +74,7 @@ impl World {
             Fault::Jump => self.jump(at),
             Fault::Drift => {
                 let rate = i64::try_from(self.random.below(40_000_000)).expect("small") - 20_000_000;
+                let rate = self.drifts_to(at, rate);
                 self.machines[at].clock.drift(now, rate);
             }
             Fault::Gone => {

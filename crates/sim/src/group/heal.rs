@@ -84,6 +84,7 @@ impl World {
         for client in 0..self.plan.clients {
             self.turn_client(client, 0);
         }
+        self.begin_leases()?;
         let first = self.random.below(self.plan.calm + 1);
         self.queue.after(first, Event::Fault);
         let until = self.queue.now() + self.plan.storm;
@@ -103,7 +104,9 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        self.asked >= self.plan.operations && self.clients.iter().all(|client| client.waiting.is_none())
+        self.asked >= self.plan.operations
+            && !self.is_siege_due()
+            && self.clients.iter().all(|client| client.waiting.is_none())
     }
 
     /// Everything is mended that can be; then all must come to the same end, and go on from there.
@@ -134,6 +137,7 @@ impl World {
                 self.start(at)?;
             }
         }
+        self.end_leases()?;
         self.come_together()?;
         if self.lose_at_end()? {
             self.enter(Phase::Healing);

@@ -9,6 +9,7 @@ use types::{CommandId, Timestamp};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::event::Event;
+use super::lease::Leased;
 use super::queue::Instant;
 use super::state::{Done, Image, Place, Rows};
 
@@ -103,6 +104,8 @@ pub(crate) struct Life {
     pub(crate) contended: Vec<(usize, usize)>,
     /// The same, by the command that orders them.
     pub(crate) ordered: BTreeMap<CommandId, (usize, usize)>,
+    /// What leases are about.
+    pub(crate) leased: Leased,
     pub(crate) tick_at: Option<Instant>,
     pub(crate) is_shipping: bool,
     /// Appended and durable position when it last shipped.
@@ -136,6 +139,7 @@ impl Life {
             reads: BTreeMap::new(),
             contended: Vec::new(),
             ordered: BTreeMap::new(),
+            leased: Leased::default(),
             tick_at: None,
             is_shipping: false,
             shipped: (0, 0),
@@ -154,7 +158,7 @@ impl Life {
 
     /// Whether it owes nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
-        let owes_none = self.waiting.is_empty() && self.reads.is_empty();
+        let owes_none = self.waiting.is_empty() && self.reads.is_empty() && self.leased.is_idle();
         owes_none
             && self.waits_since.is_none()
             && self.contended.is_empty()

@@ -13,6 +13,7 @@ mod disk;
 mod event;
 mod faults;
 mod heal;
+mod lease;
 mod loss;
 mod machine;
 mod net;
@@ -21,16 +22,29 @@ pub(crate) mod panics;
 mod peers;
 mod plan;
 mod queue;
+mod reader;
 mod replica;
+mod siege;
 mod state;
 mod storage;
 mod trace;
 mod vouch;
 mod world;
+mod zones;
 
 pub use check::Violation;
 pub use coverage::Coverage;
 pub use defect::Defect;
+
+/// How far clocks go astray where there are leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Drift {
+    /// As far as leases allow, and no farther.
+    #[default]
+    Within,
+    /// One runs at half its rate: its leases are not safe, and a check must notice.
+    Beyond,
+}
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +59,10 @@ pub struct Options {
     pub mutant: Option<dace::Mutant>,
     /// A rule of execution taken out of every driver.
     pub defect: Option<Defect>,
+    /// How far clocks go astray.
+    pub drift: Drift,
+    /// There are leases whatever the seed says: else in half of the runs.
+    pub is_leased: bool,
     /// Nothing breaks.
     pub is_calm: bool,
     /// Whether to keep the lines of the trace.
@@ -55,7 +73,17 @@ impl Options {
     /// A run of a group of `nodes` that survives `faults`.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, faults: usize) -> Self {
-        Self { seed, nodes, faults, mutant: None, defect: None, is_calm: false, trace: false }
+        Self {
+            seed,
+            nodes,
+            faults,
+            mutant: None,
+            defect: None,
+            drift: Drift::Within,
+            is_leased: false,
+            is_calm: false,
+            trace: false,
+        }
     }
 }
 
@@ -95,7 +123,8 @@ pub fn catch(
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
-    first_caught(|options| Options { mutant: Some(mutant), ..options }, groups, seeds)
+    let is_leased = dace::Mutant::OF_LEASES.contains(&mutant);
+    first_caught(is_leased, |options| Options { mutant: Some(mutant), ..options }, groups, seeds)
 }
 
 /// The same for a rule of execution.
@@ -105,16 +134,24 @@ pub fn catch_defect(
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
-    first_caught(|options| Options { defect: Some(defect), ..options }, groups, seeds)
+    let is_leased = Defect::OF_READERS.contains(&defect);
+    first_caught(is_leased, |options| Options { defect: Some(defect), ..options }, groups, seeds)
+}
+
+/// The same for clocks that run beyond the bound on which leases rest.
+#[must_use]
+pub fn catch_drift(groups: &[(usize, usize)], seeds: core::ops::Range<u64>) -> Option<(Options, Violation)> {
+    first_caught(true, |options| Options { drift: Drift::Beyond, ..options }, groups, seeds)
 }
 
 fn first_caught(
+    is_leased: bool,
     spoil: impl Fn(Options) -> Options,
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
     seeds.zip(groups.iter().cycle()).find_map(|(seed, (nodes, faults))| {
-        let right = Options::new(seed, *nodes, *faults);
+        let right = Options { is_leased, ..Options::new(seed, *nodes, *faults) };
         let spoilt = spoil(right);
         let failure = run(spoilt).err()?;
         run(right).is_ok().then_some((spoilt, failure.violation))

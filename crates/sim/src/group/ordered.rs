@@ -76,7 +76,7 @@ impl World {
     }
 
     /// Answers a read from the state as it is; from that of the last cut if it is to be wrong.
-    fn answer_read(&mut self, at: usize, (client, operation): (usize, usize), is_stale: bool) -> Checked {
+    pub(crate) fn answer_read(&mut self, at: usize, (client, operation): (usize, usize), is_stale: bool) -> Checked {
         let now = self.queue.now();
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
         let state = if is_stale { &life.image.rows } else { &life.live };

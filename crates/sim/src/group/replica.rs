@@ -9,7 +9,7 @@ use types::journal::decode_proposal;
 use types::{Command, CommandId, ReplicaId, Timestamp};
 
 use super::check::{Checked, violation};
-use super::defect;
+use super::defect::{self, Defect};
 use super::disk::Item;
 use super::event::{Note, Turn};
 use super::machine::{Fate, Life};
@@ -38,6 +38,7 @@ impl World {
         core.set_timing(self.timing());
         core.set_promise_lag(self.plan.promise_lag);
         core.set_ahead(self.plan.ahead);
+        self.leases.set_up(&mut core);
         if let Some(mutant) = self.options.mutant {
             core.set_mutant(mutant);
         }
@@ -207,7 +208,12 @@ impl World {
                 Output::ReadReady { read } => self.read_ready(at, read)?,
                 Output::ReadContended { read } => self.read_contended(at, read)?,
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
-                other => unreachable!("no leases in this world yet: {other:?}"),
+                Output::LeasedReady { read } => self.leased_ready(at, read)?,
+                Output::LeasedContended { read } => self.leased_contended(at, read),
+                output @ (Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. }) => {
+                    let is_late = self.options.defect == Some(Defect::PublishesLate);
+                    self.life(at).into_iter().for_each(|life| life.publish(output.clone(), is_late));
+                }
             }
         }
     }

@@ -63,8 +63,12 @@ impl World {
         let machine = &mut self.machines[at];
         let durable = machine.disk.checkpoint_cut();
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        if life.waits_since.is_some() || life.is_checkpointing || life.is_installing || life.image.cut <= durable {
+        if life.waits_since.is_some() || life.is_checkpointing || life.is_installing {
             return Ok(());
+        }
+        if life.image.cut <= durable {
+            // An idle group that renews its leases has more to trim at the same cut.
+            return if self.leases.is_on { self.trim(at) } else { Ok(()) };
         }
         life.is_checkpointing = true;
         let image = Arc::clone(&life.image);
@@ -96,7 +100,8 @@ impl World {
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
         let cut = life.core.trimmable();
-        if life.is_trimming || cut <= life.trimmed {
+        let is_new = cut > life.trimmed || (self.leases.is_on && cut == life.trimmed && cut > Timestamp::ZERO);
+        if life.is_trimming || !is_new {
             return Ok(());
         }
         let Some(base) = life.core.base(cut) else { return Ok(()) };
@@ -155,6 +160,7 @@ impl World {
         life.live = image.rows.clone();
         life.image = Arc::clone(&image);
         life.unsealed.clear();
+        life.leased.installs += 1;
         machine.disk.checkpoint = Some(image);
         self.coverage.snapshots += 1;
         self.trace.mark(&[12, now, at as u64, cut.0]);

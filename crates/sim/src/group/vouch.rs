@@ -96,7 +96,8 @@ impl World {
         if let Err(error) = life.core.handle_start(clock) {
             return violation("restart", format!("r{at} cannot start: {error}", at = at + 1));
         }
-        self.drain(at)
+        self.drain(at)?;
+        self.want_again(at)
     }
 
     /// Whether the disk of a machine was rolled back and nobody has told it yet.

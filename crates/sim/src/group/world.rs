@@ -7,6 +7,7 @@ use super::client::{Client, Mix};
 use super::clock::Clock;
 use super::coverage::Coverage;
 use super::event::{Event, Note, Turn};
+use super::lease::Leases;
 use super::loss::Losses;
 use super::machine::{Life, Machine};
 use super::net::{JITTER_CALM, Net};
@@ -47,6 +48,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
     pub(crate) losses: Losses,
+    pub(crate) leases: Leases,
     pub(crate) phase: Phase,
     /// Operations that clients began.
     pub(crate) asked: u64,
@@ -61,12 +63,13 @@ impl World {
         let clients = (0..plan.clients)
             .map(|_| Client { home: random.index(options.nodes), waiting: None, retries: None, turn: 0 })
             .collect();
-        Self {
+        let mut world = Self {
             mix: Mix::new(options.seed, options.nodes),
             judge: Judge::new(options.nodes, options.faults),
             trace: Trace::new(options.trace),
             coverage: Coverage::default(),
             losses: Losses::new(options.seed, options.is_calm),
+            leases: Leases::new(&options, &plan),
             phase: Phase::Founding,
             asked: 0,
             queue: Queue::new(),
@@ -76,7 +79,9 @@ impl World {
             machines,
             net,
             clients,
-        }
+        };
+        world.skew_clocks();
+        world
     }
 
     /// Runs to the end.
@@ -158,6 +163,7 @@ impl World {
         self.coverage.histories += searched.histories;
         self.coverage.histories_skipped += searched.skipped;
         self.coverage.seeds = 1;
+        self.coverage.leased = u64::from(self.leases.is_on);
         self.coverage.earthly = u64::from(self.plan.is_earthly);
         self.coverage.commands = self.judge.executed_len() as u64;
         self.coverage.simulated_ns = self.queue.now();
@@ -220,6 +226,8 @@ impl World {
                 Ok(())
             }
             Event::Fault => self.fault(),
+            Event::Leases => self.change_mind(),
+            Event::Siege => self.siege(),
         }
     }
 
@@ -243,6 +251,7 @@ impl World {
             Turn::Checkpoint => self.checkpoint(at),
             Turn::Stored { image } => self.stored(at, image),
             Turn::Installed { image } => self.installed(at, image),
+            Turn::Look { number } => self.looks(at, number),
         }
     }
 

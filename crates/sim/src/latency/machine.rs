@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dace::{Config, Core, Record, Restore};
+use dace::{Config, Core, LeaseTiming, Record, Restore};
 use types::{Epoch, GroupId, Now, ReplicaId, Timestamp};
 
 use super::{FLUSH_NS, Scenario};
@@ -41,6 +41,9 @@ impl Machine {
         let nearest: Vec<ReplicaId> = regions.nearest(at).into_iter().map(replica).collect();
         core.prefer(&nearest);
         core.set_promise_lag(scenario.promise_lag_ns.unwrap_or_else(|| promise_lag_ns(scenario, at)));
+        if let Some(leases) = scenario.leases {
+            core.set_lease_timing(LeaseTiming { term_ns: leases.term_ns, ..LeaseTiming::default() });
+        }
         if scenario.is_ahead {
             core.set_ahead(regions.nearest_ns(at, scenario.fast_size() - 1) / 2 + FLUSH_NS);
         }

@@ -4,12 +4,14 @@
 //!
 //! `cargo run --release -p sim -- --latency` prints the tables of `docs/consensus.md`.
 
+mod leases;
 mod machine;
 mod regions;
 mod samples;
 mod tables;
 mod world;
 
+pub use leases::{LeasedReads, Leases};
 pub use regions::{Regions, RegionsError};
 pub use samples::{Costs, Samples};
 pub use tables::tables;
@@ -67,6 +69,8 @@ pub struct Scenario {
     pub promise_lag_ns: Option<u64>,
     /// Whether a coordinator that is alone in a slot proposes ahead of its clock, by the way to its quorum.
     pub is_ahead: bool,
+    /// Leases, if anybody wants any.
+    pub leases: Option<Leases>,
 }
 
 impl Scenario {
@@ -74,7 +78,18 @@ impl Scenario {
     #[must_use]
     pub fn new(regions: Regions, faults: usize, load: Load, commands: usize) -> Self {
         let (gaps, seed) = (Gaps::Exponential, 0);
-        Self { regions, faults, load, commands, clock_error_ns: 0, gaps, seed, promise_lag_ns: None, is_ahead: true }
+        Self {
+            regions,
+            faults,
+            load,
+            commands,
+            clock_error_ns: 0,
+            gaps,
+            seed,
+            promise_lag_ns: None,
+            is_ahead: true,
+            leases: None,
+        }
     }
 
     /// `F`, the size of a fast quorum.
@@ -88,6 +103,12 @@ impl Scenario {
     #[must_use]
     pub fn limit_ns(&self, region: usize) -> u64 {
         self.regions.nearest_ns(region, self.fast_size() - 1) + 3 * FLUSH_NS
+    }
+
+    /// The same where every replica holds the lease of everything: the round trip to the farthest of them.
+    #[must_use]
+    pub fn leased_limit_ns(&self, region: usize) -> u64 {
+        self.regions.nearest_ns(region, self.regions.count() - 1) + 3 * FLUSH_NS
     }
 
     /// Runs it to the last answer and the last cut.

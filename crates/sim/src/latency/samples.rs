@@ -37,6 +37,8 @@ pub struct Samples {
     pub(super) cuts_ns: Vec<Vec<u64>>,
     /// What it cost.
     pub costs: Costs,
+    /// Reads under a lease.
+    pub reads: super::LeasedReads,
 }
 
 impl Samples {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::samples::percentile;
-use super::{FLUSH_NS, Gaps, Load, Regions, RegionsError, Samples, Scenario};
+use super::{FLUSH_NS, Gaps, Leases, Load, Regions, RegionsError, Samples, Scenario};
 
 const MS: u64 = 1_000_000;
 
@@ -48,6 +48,8 @@ pub fn tables(directory: Option<&Path>) -> Result<String, RegionsError> {
     home(&mut out, &[&sets[0].0, &sets[3].0]);
     blocks(&mut out, &runs);
     costs(&mut out, &[&sets[0].0, &sets[1].0, &seven]);
+    leases(&mut out, &runs);
+    dead_holders(&mut out, &runs);
     Ok(out)
 }
 
@@ -260,4 +262,57 @@ fn costs(out: &mut String, sets: &[&Regions]) {
         }
     }
     line!(out, "\nA flush takes {} ms.", FLUSH_NS / MS);
+}
+
+/// What everybody's lease of everything means for reads and for writes.
+fn leases(out: &mut String, runs: &[(Scenario, Samples)]) {
+    line!(out, "\nEvery replica holds the lease of everything; reads of the slot that was written last:\n");
+    line!(
+        out,
+        "| set | reads at once | waited: p50 ms | max ms | not held | sends, without a read | with reads | write p50 x | max x |"
+    );
+    line!(out, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for (scenario, _) in runs {
+        let leases = Leases { term_ns: TERM_NS, reads: 0, read_gap_ns: MS, dies: None };
+        let with = |reads| Scenario { leases: Some(Leases { reads, ..leases }), ..scenario.clone() };
+        let (without, with) = (with(0).run(), with(20_000).run());
+        let mut waited = with.reads.waited_ns.clone();
+        waited.sort_unstable();
+        let ratios = with.ratios(|region| scenario.leased_limit_ns(region));
+        line!(
+            out,
+            "| {} | {} | {:.1} | {:.1} | {} | {} | {} | {:.3} | {:.3} |",
+            title(scenario),
+            with.reads.at_once,
+            ms(percentile(&waited, 50)),
+            ms(percentile(&waited, 100)),
+            with.reads.not_held,
+            without.costs.news + without.costs.beats,
+            with.costs.news + with.costs.beats,
+            percentile(&ratios, 50),
+            percentile(&ratios, 100),
+        );
+    }
+}
+
+/// How long a grant runs in these tables.
+const TERM_NS: u64 = 2000 * MS;
+
+/// How long a holder that dies stalls the others.
+fn dead_holders(out: &mut String, runs: &[(Scenario, Samples)]) {
+    line!(out, "\nThe same, and the replica of one region dies; D = {} ms:\n", TERM_NS / MS);
+    line!(out, "| set | dies | longest write elsewhere, ms | by D | longest limit, ms |");
+    line!(out, "| --- | --- | ---: | ---: | ---: |");
+    for (scenario, _) in runs {
+        for dies in 0..scenario.regions.count() {
+            let leases = Leases { term_ns: TERM_NS, reads: 0, read_gap_ns: MS, dies: Some(dies) };
+            let samples = Scenario { leases: Some(leases), ..scenario.clone() }.run();
+            let others = (0..scenario.regions.count()).filter(|region| *region != dies);
+            let limit = others.clone().map(|region| scenario.leased_limit_ns(region)).max().unwrap_or(0);
+            let longest = others.filter_map(|region| samples.latencies_ns(region).last().copied()).max().unwrap_or(0);
+            let name = &scenario.regions.names[dies];
+            let by_term = longest as f64 / TERM_NS as f64;
+            line!(out, "| {} | {name} | {:.1} | {by_term:.3} | {:.1} |", title(scenario), ms(longest), ms(limit));
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::random::Random;
 
 /// When the streams are opened, and when the first command is submitted: by then every clock was heard.
 const CONNECT_AT: u64 = 2_000_000;
-const BEGIN_AT: u64 = 1_000_000_000;
+pub(super) const BEGIN_AT: u64 = 1_000_000_000;
 /// How often a beat is sent while something is not cut, and else.
 const BEAT_NS: u64 = 5_000_000;
 const IDLE_BEAT_NS: u64 = 50_000_000;
@@ -29,7 +29,7 @@ const OWN_SLOTS: u64 = 512;
 const SALT_LEN: u64 = 32;
 const BEAT_LEN: u64 = 40;
 
-enum Event {
+pub(super) enum Event {
     Connect,
     Submit,
     Parcel { from: usize, to: usize, records: Rc<[Record]>, beat: Beat },
@@ -37,6 +37,24 @@ enum Event {
     Tick { at: usize },
     Beat { at: usize },
     IdleBeat { at: usize },
+    Want,
+    Read,
+    Die { at: usize },
+    Suspect { of: usize },
+}
+
+impl Event {
+    /// The replica that it happens to.
+    fn machine(&self) -> Option<usize> {
+        match self {
+            Self::Parcel { to: at, .. }
+            | Self::Flushed { at }
+            | Self::Tick { at }
+            | Self::Beat { at }
+            | Self::IdleBeat { at } => Some(*at),
+            Self::Connect | Self::Submit | Self::Want | Self::Read | Self::Die { .. } | Self::Suspect { .. } => None,
+        }
+    }
 }
 
 /// Why something is sent.
@@ -48,17 +66,26 @@ enum Why {
 }
 
 pub(super) struct World<'a> {
-    scenario: &'a Scenario,
+    pub(super) scenario: &'a Scenario,
     random: Random,
-    now: u64,
+    pub(super) now: u64,
     queue: BTreeMap<(u64, u64), Event>,
     sequence: u64,
-    machines: Vec<Machine>,
+    pub(super) machines: Vec<Machine>,
     /// Regions whose next command comes, by when.
     next: BTreeMap<(u64, usize), ()>,
-    submitted_at: BTreeMap<CommandId, u64>,
-    left: usize,
-    samples: Samples,
+    pub(super) submitted_at: BTreeMap<CommandId, u64>,
+    pub(super) left: usize,
+    pub(super) samples: Samples,
+    /// Draws what is read, apart from what is written.
+    pub(super) readers: Random,
+    pub(super) reads_begun: usize,
+    /// When each read under way was begun.
+    pub(super) reads: BTreeMap<(usize, u64), u64>,
+    /// The slot that was written last.
+    pub(super) last_slot: u16,
+    /// Who is there no more.
+    pub(super) dead: Option<usize>,
 }
 
 impl<'a> World<'a> {
@@ -74,6 +101,11 @@ impl<'a> World<'a> {
             next: BTreeMap::new(),
             submitted_at: BTreeMap::new(),
             left: scenario.commands,
+            readers: Random::new(scenario.seed, "readers"),
+            reads_begun: 0,
+            reads: BTreeMap::new(),
+            last_slot: 0,
+            dead: None,
             samples: Samples { cuts_ns: vec![Vec::new(); n], ..Samples::default() },
         }
     }
@@ -89,6 +121,7 @@ impl<'a> World<'a> {
         }
         self.after(CONNECT_AT, Event::Connect);
         self.plan();
+        self.plan_leases();
         while let Some(((time, _), event)) = self.queue.pop_first() {
             self.now = time;
             self.handle(event);
@@ -105,7 +138,7 @@ impl<'a> World<'a> {
         self.samples
     }
 
-    fn after(&mut self, delay_ns: u64, event: Event) {
+    pub(super) fn after(&mut self, delay_ns: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((self.now + delay_ns, self.sequence), event);
     }
@@ -141,7 +174,14 @@ impl<'a> World<'a> {
     }
 
     fn handle(&mut self, event: Event) {
+        if self.dead.is_some() && self.dead == event.machine() {
+            return;
+        }
         match event {
+            Event::Want => self.want(),
+            Event::Read => self.leased_read(),
+            Event::Die { at } => self.die(at),
+            Event::Suspect { of } => self.suspect(of),
             Event::Connect => self.connect(),
             Event::Submit => self.submit(),
             Event::Parcel { from, to, records, beat } => self.parcel(from, to, &records, beat),
@@ -178,7 +218,13 @@ impl<'a> World<'a> {
             Load::OneSlot { .. } => (self.random.index(self.machines.len()), 0),
             Load::Home { .. } => (0, 0),
         };
-        let slots = SlotSet::of(vec![Slot(u16::try_from(slot).expect("few regions"))]);
+        self.last_slot = u16::try_from(slot).expect("few regions");
+        if self.dead == Some(region) {
+            self.left -= 1;
+            self.plan_next();
+            return;
+        }
+        let slots = SlotSet::of(vec![Slot(self.last_slot)]);
         let body = Bytes::from(encode_proposal(&slots, &[0; PAYLOAD_LEN]));
         let salt = [0; 32];
         let submission = Submission { slots, salt, body_hash: body_hash(&salt, &body), body };
@@ -239,7 +285,7 @@ impl<'a> World<'a> {
     }
 
     /// Does what the core puts out, then starts what follows from it.
-    fn drain(&mut self, at: usize) {
+    pub(super) fn drain(&mut self, at: usize) {
         self.outputs(at);
         let machine = &self.machines[at];
         if self.now >= CONNECT_AT && (machine.appended, machine.durable) != machine.sent {
@@ -326,6 +372,7 @@ impl<'a> World<'a> {
                         machine.core.base(trimmable);
                     }
                 }
+                output @ Output::LeasedReady { .. } => self.leased_ready(at, &output),
                 Output::WantSnapshot { cut } => unreachable!("nobody trims what a member lacks: {cut}"),
                 _ => {}
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use types::SlotSet;
 
-use super::history::{History, Operation, Read};
+use super::history::{Ask, History, Operation, Read};
 use super::order::Order;
 use super::{Checked, violation};
 use crate::group::queue::Instant;
@@ -145,7 +145,7 @@ fn witness(order: &Order, history: &History, counts: impl Fn(&SlotSet) -> bool) 
         if let Some(read) = operation.read.as_ref().filter(|_| counts(&operation.slots)) {
             let node = graph.node(format!("read {index} answered at {}", read.answered));
             graph.span(node, operation.invoked, Some(read.answered));
-            place_read(&mut graph, &nodes, order, node, operation, read);
+            place_read(&mut graph, &nodes, (order, history), node, operation, read);
         }
     }
     graph.real_time();
@@ -156,7 +156,7 @@ fn witness(order: &Order, history: &History, counts: impl Fn(&SlotSet) -> bool) 
 fn place_read(
     graph: &mut Graph,
     nodes: &BTreeMap<Place, u32>,
-    order: &Order,
+    (order, history): (&Order, &History),
     node: u32,
     operation: &Operation,
     read: &Read,
@@ -167,13 +167,27 @@ fn place_read(
     };
     for chain in chains {
         let (places, at) = (&order.chains()[chain], read.reading.in_chain(chain));
-        if let Some(seen) = at.checked_sub(1) {
-            graph.edge(nodes[&places[seen]], node);
+        let matters = |place: &&Place| !operation.is_leased || may_change(history, place, &operation.ask);
+        if let Some(seen) = places[..at].iter().rev().find(matters) {
+            graph.edge(nodes[seen], node);
         }
-        if let Some(unseen) = places.get(at) {
+        if let Some(unseen) = places[at..].iter().find(matters) {
             graph.edge(node, nodes[unseen]);
         }
     }
+}
+
+/// Whether a command may change what a read shows: it writes one of its keys, or what keys share. Knows nothing of zones.
+fn may_change(history: &History, place: &Place, ask: &Ask) -> bool {
+    let Some(command) = history.command(place.1) else { return true };
+    if command.slots() == SlotSet::All {
+        return true;
+    }
+    super::search::written(command).into_iter().any(|(in_bucket, written)| match ask {
+        Ask::Get { bucket, key } => in_bucket == bucket && written == key,
+        Ask::List { bucket } => in_bucket == bucket,
+        Ask::Write(_) => false,
+    })
 }
 
 #[cfg(test)]

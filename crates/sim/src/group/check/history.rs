@@ -68,6 +68,9 @@ pub(crate) struct Operation {
     pub(crate) outcome: Option<(Instant, Outcome)>,
     /// Of a read.
     pub(crate) read: Option<Read>,
+    /// It was answered under a lease of keys, not of slots: what stands in its slots and changes none of its keys it may
+    /// have missed.
+    pub(crate) is_leased: bool,
 }
 
 /// A command that was submitted.
@@ -95,7 +98,8 @@ impl History {
             Ask::Write(command) => put_etag(command),
             Ask::Get { .. } | Ask::List { .. } => String::new(),
         };
-        self.operations.push(Operation { ask, slots, invoked, etag, ids: Vec::new(), outcome: None, read: None });
+        let (ids, outcome, read, is_leased) = (Vec::new(), None, None, false);
+        self.operations.push(Operation { ask, slots, invoked, etag, ids, outcome, read, is_leased });
         self.operations.len() - 1
     }
 

@@ -1,0 +1,123 @@
+//! A reader beside the loop: a thread that answers reads of one key from what the loop has published, without a lock.
+//! It sees nothing of the core. Between any two of its steps it may be off its processor, for longer than a lease too.
+//!
+//! In this order: until when the lease is held; whether a write of the slot is pending; what the clock shows; the state,
+//! which must still be the one that it was, not a peer's installed since. The deadline goes before the pending writes:
+//! behind them, the lease may begin in between, with a write pending that was not, that anybody could see before the read
+//! began, and that is not in the state yet. On which side of the pending writes the clock is looked at does not matter
+//! to a read of one key: what could be seen while the lease was held was pending then, and what is not pending any
+//! more is in the state. What cannot be answered so goes to the loop, and so does every listing.
+
+use dace::Zone;
+use types::SlotSet;
+
+use super::check::Checked;
+use super::client;
+use super::defect::Defect;
+use super::event::Turn;
+use super::world::World;
+
+/// What a reader looks at, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// Until when the lease is held.
+    Deadline,
+    /// Whether anything is pending.
+    Pending,
+    /// Whether the time is past the deadline.
+    Clock,
+    /// The state: the answer.
+    State,
+}
+
+const RIGHT: [Step; 4] = [Step::Deadline, Step::Pending, Step::Clock, Step::State];
+const LEASE_BEFORE_PENDING: [Step; 4] = [Step::Deadline, Step::Clock, Step::Pending, Step::State];
+const DEADLINE_AFTER_PENDING: [Step; 4] = [Step::Pending, Step::Deadline, Step::Clock, Step::State];
+
+/// A read beside the loop.
+pub(crate) struct Look {
+    /// The client, and what it asks for.
+    reader: (usize, usize),
+    zone: Zone,
+    slot: SlotSet,
+    /// Steps done.
+    done: usize,
+    /// The deadline as it was found.
+    until: u64,
+    /// How often the state had been replaced by a peer's.
+    installs: u64,
+}
+
+impl World {
+    /// A thread of a replica begins to look.
+    pub(crate) fn look(&mut self, at: usize, reader: (usize, usize), zone: Zone) {
+        let slot = client::slots(&self.judge.history.operations[reader.1].ask);
+        let Some(life) = self.machines[at].life.as_mut() else { return };
+        life.leased.looks_begun += 1;
+        let (number, installs) = (life.leased.looks_begun, life.leased.installs);
+        life.leased.looks.insert(number, Look { reader, zone, slot, done: 0, until: 0, installs });
+        self.look_on(at, number, reader.0);
+    }
+
+    fn look_on(&mut self, at: usize, number: u64, client: usize) {
+        let is_slow = self.leases.guests.contains(&client);
+        let delay = self.leases.stall(is_slow);
+        self.turn_after(at, delay, Turn::Look { number });
+    }
+
+    /// It looks at the next thing.
+    pub(crate) fn looks(&mut self, at: usize, number: u64) -> Checked {
+        let (now, clock, defect) = (self.queue.now(), self.clock(at), self.options.defect);
+        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
+        let Some(mut look) = life.leased.looks.remove(&number) else { return Ok(()) };
+        let order = match defect {
+            Some(Defect::LeaseBeforePending) => &LEASE_BEFORE_PENDING,
+            Some(Defect::DeadlineAfterPending) => &DEADLINE_AFTER_PENDING,
+            _ => &RIGHT,
+        };
+        let step = order[look.done];
+        let goes_on = match step {
+            Step::Deadline => {
+                look.until = life.leased.deadlines.get(&look.zone).copied().unwrap_or(0);
+                look.until > 0
+            }
+            Step::Pending => life.leased.pending.values().all(|slots| !slots.meets(&look.slot)),
+            Step::Clock => clock.mono_ns < look.until,
+            Step::State => look.installs == life.leased.installs,
+        };
+        self.trace.mark(&[19, now, at as u64, number, look.done as u64, u64::from(goes_on)]);
+        self.trace.say(now, || {
+            let (read, at) = (look.reader.1, at + 1);
+            format!("r{at} reads {read} beside the loop: {step:?} {goes_on}, deadline {}", look.until)
+        });
+        if !goes_on {
+            self.coverage.looks_in_vain += 1;
+            return self.read_by_loop(at, look.reader, &look.zone);
+        }
+        look.done += 1;
+        if step == Step::State {
+            self.coverage.looks += 1;
+            self.judge.history.operations[look.reader.1].is_leased = true;
+            return self.answer_read(at, look.reader, false);
+        }
+        let client = look.reader.0;
+        if let Some(life) = self.life(at) {
+            life.leased.looks.insert(number, look);
+        }
+        self.look_on(at, number, client);
+        Ok(())
+    }
+
+    /// The loop answers: under the lease if it is held, else by quorum.
+    fn read_by_loop(&mut self, at: usize, reader: (usize, usize), zone: &Zone) -> Checked {
+        if !self.read_leased(at, reader, zone) {
+            let (clock, slots) = (self.clock(at), client::slots(&self.judge.history.operations[reader.1].ask));
+            let Some(life) = self.life(at) else { return Ok(()) };
+            match life.core.handle_read(clock, slots) {
+                Ok(read) => drop(life.reads.insert(read, reader)),
+                Err(_) => self.never_answered(reader),
+            }
+        }
+        self.drain(at)
+    }
+}
