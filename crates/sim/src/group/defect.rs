@@ -36,7 +36,7 @@ pub enum Defect {
     /// A reader beside the loop looks at the deadline only after the pending writes. The lease has to begin in between:
     /// chance rarely finds that, and a test of the core (`tests/leases.rs`) shows it by hand.
     DeadlineAfterPending,
-    /// Pending writes are published when the record that attaches them may have left.
+    /// Pending writes are published when they pend no more: too late.
     PublishesLate,
 }
 

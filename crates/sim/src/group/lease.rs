@@ -152,8 +152,6 @@ pub(crate) struct Leased {
     pub(crate) looks_begun: u64,
     /// How often the state was replaced by a peer's.
     pub(crate) installs: u64,
-    /// What a defect publishes late.
-    pub(crate) late: Vec<(CommandId, SlotSet)>,
 }
 
 impl Leased {
@@ -389,12 +387,6 @@ impl World {
         true
     }
 
-    /// A rule taken out: what is pending is published with the next beat.
-    pub(crate) fn publish_late(&mut self, at: usize) {
-        let Some(life) = self.life(at) else { return };
-        life.leased.pending.extend(core::mem::take(&mut life.leased.late));
-    }
-
     /// A leased read may be answered from what is here now.
     pub(crate) fn leased_ready(&mut self, at: usize, read: u64) -> Checked {
         let Some(reader) = self.life(at).and_then(|life| life.leased.reads.remove(&read)) else { return Ok(()) };
@@ -430,12 +422,9 @@ impl Life {
     pub(crate) fn publish(&mut self, output: dace::Output, is_late: bool) {
         let leased = &mut self.leased;
         match output {
-            dace::Output::Pends { id, slots } if is_late => leased.late.push((id, slots)),
+            dace::Output::Pends { .. } if is_late => {}
             dace::Output::Pends { id, slots } => drop(leased.pending.insert(id, slots)),
-            dace::Output::Settles { id, .. } => {
-                leased.pending.remove(&id);
-                leased.late.retain(|(late, _)| *late != id);
-            }
+            dace::Output::Settles { id, .. } => drop(leased.pending.remove(&id)),
             dace::Output::Lease { zone, until } => drop(leased.deadlines.insert(zone, until)),
             _ => {}
         }

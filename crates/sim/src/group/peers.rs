@@ -242,7 +242,6 @@ impl World {
     /// Time for a beat: sends one if there is something to tell, or none was sent for long.
     pub(crate) fn beat(&mut self, at: usize) -> Checked {
         let now = self.queue.now();
-        self.publish_late(at);
         self.turn_after(at, self.plan.beat, Turn::Beat);
         let Some(life) = self.machines[at].life.as_ref() else { return Ok(()) };
         let is_busy = !life.unsealed.is_empty() || life.core.status().in_flight > 0;

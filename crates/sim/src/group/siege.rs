@@ -77,9 +77,9 @@ impl World {
         let ask = (0..16)
             .map(|_| self.mix.read(at))
             .find(|ask| matches!(ask, Ask::Get { bucket, key } if catalog::zone::holds_key(&zone.0, bucket, key)));
-        let is_free =
-            self.leases.siege.is_none() && self.leases.siege_steps < STEPS_MAX && self.machines[at].is_awake();
-        let Some(ask) = ask.filter(|_| is_free) else {
+        let is_free = self.leases.siege.is_none() && self.leases.siege_steps < STEPS_MAX;
+        let is_possible = !self.options.is_calm && self.machines[at].is_awake();
+        let Some(ask) = ask.filter(|_| is_free && is_possible) else {
             return Ok(());
         };
         let others = self.options.nodes - 1;
@@ -98,7 +98,7 @@ impl World {
 
     /// Whether sieges are to come yet before a storm may end.
     pub(crate) fn is_siege_due(&self) -> bool {
-        self.leases.is_on && self.leases.siege_steps < STEPS_MIN
+        self.leases.is_on && !self.options.is_calm && self.leases.siege_steps < STEPS_MIN
     }
 
     /// Whether nothing but a siege is to happen.
