@@ -87,6 +87,9 @@ pub struct Core {
     pub(crate) base_cut: Timestamp,
     /// Every settled id is executed in the state at this cut.
     pub(crate) settled_cut: Timestamp,
+    /// Commands that peers have settled, by the cut that the state here must reach first. Bounded by the commands
+    /// known: one is told once in a recovery.
+    pub(crate) told_settled: BTreeSet<Place>,
     /// The incarnation open at its position, and where that opened.
     pub(crate) base_opened: (Incarnation, Opened),
     /// The last position passed over because the base covers it.
@@ -181,6 +184,7 @@ impl Core {
             base_position: 0,
             base_cut: Timestamp::ZERO,
             settled_cut: Timestamp::ZERO,
+            told_settled: BTreeSet::new(),
             base_opened: (Incarnation(0), Opened::default()),
             passed_over: None,
             outputs: VecDeque::new(),

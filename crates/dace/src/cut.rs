@@ -69,6 +69,7 @@ impl Core {
         assert!(cut > self.cuts.last, "a cut never regresses");
         self.cuts.due.pop_first();
         self.cuts.last = cut;
+        self.settle_told();
         self.outputs.push_back(Output::Cut { timestamp: cut });
         true
     }

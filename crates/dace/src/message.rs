@@ -162,13 +162,32 @@ impl Core {
 
     /// A peer has forgotten the votes on `id`: the state at `cut` holds its effect.
     fn handle_settled(&mut self, id: CommandId, cut: Timestamp) {
-        if self.executed_cut.max(self.cuts.last()) < cut {
-            self.want_snapshot(cut);
+        if self.commands.at(id).is_none_or(|known| known.stage >= Stage::Executed) {
             return;
         }
-        if self.commands.at(id).is_some_and(|known| known.stage < Stage::Executed) {
-            self.settled_cut = self.settled_cut.max(cut);
-            self.forget_settled(id);
+        if !self.told_settled.iter().any(|(_, told)| *told == id) {
+            self.told_settled.insert((cut, id));
+        }
+        if self.executed_cut.max(self.cuts.last()) < cut {
+            self.want_snapshot(cut);
+        } else {
+            self.settle_told();
+        }
+    }
+
+    /// The state here has come to hold the effect of commands whose votes others have forgotten. Nobody tells of them
+    /// again: they would be asked for a decision that none of them remembers.
+    pub(crate) fn settle_told(&mut self) {
+        let state = self.executed_cut.max(self.cuts.last());
+        while let Some((cut, id)) = self.told_settled.pop_first() {
+            if cut > state {
+                self.told_settled.insert((cut, id));
+                return;
+            }
+            if self.commands.at(id).is_some_and(|known| known.stage < Stage::Executed) {
+                self.settled_cut = self.settled_cut.max(cut);
+                self.forget_settled(id);
+            }
         }
     }
 

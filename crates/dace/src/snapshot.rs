@@ -81,6 +81,7 @@ impl Core {
         if self.mutates(Mutant::SnapshotDropsAttached) {
             self.drop_attached();
         }
+        self.settle_told();
         self.wake.clear();
         self.wake_all();
         self.advance();

@@ -356,3 +356,35 @@ fn suspicions_that_come_and_go_do_not_add_up() {
     let prepares = group.nodes[&2].journal.iter().filter(is_prepare).count();
     assert!((2..12).contains(&prepares), "{prepares} ballots in two minutes");
 }
+
+/// A replica stands on an old state with a command attached that the others have executed, stored and forgotten. They
+/// tell it so; when it has installed the state that they named, it does not have to be told again: by then they might
+/// name a later one, and so on for ever.
+#[test]
+fn what_others_have_settled_is_settled_with_their_state() {
+    let mut group = Group::new(3, 1);
+    group.start_all();
+    let (id, _) = group.submit(1, &slot(5), b"a");
+    let id = id.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 3).unwrap();
+    group.flush(3, None);
+    for _ in 0..12 {
+        for (from, to) in [(1, 2), (2, 1)] {
+            group.flush(from, None);
+            group.deliver(from, to).unwrap();
+        }
+        group.advance(5_000_000);
+        (1..=2).for_each(|r| drop(group.tick(r)));
+    }
+    let cut = group.store(1).unwrap();
+    let blocks = |group: &mut Group| group.core(3).blocking().any(|(.., first)| first.is_some_and(|(_, by)| by == id));
+    assert!(blocks(&mut group), "nobody has told it the decision");
+    let now = group.node(3).now;
+    group.core(3).handle_message(now, ReplicaId(1), Message::Settled { id, cut });
+    group.drain(3);
+    assert_eq!(group.node(3).wants, Some(cut));
+    assert!(blocks(&mut group), "its state does not hold the effect");
+    group.install(1, 3);
+    assert!(!blocks(&mut group), "now it does");
+}
