@@ -168,9 +168,12 @@ fn explain(failure: &Failure, arguments: &Arguments, (nodes, faults): (usize, us
     );
 }
 
-/// The rules that may show in this world: it has no leases.
+/// The rules that may show in this world: it has no leases, and one epoch.
 fn rules() -> impl Iterator<Item = &'static dace::Mutant> {
-    dace::Mutant::ALL.iter().filter(|mutant| !dace::Mutant::OF_LEASES.contains(mutant))
+    let elsewhere = |mutant: &dace::Mutant| {
+        dace::Mutant::OF_LEASES.contains(mutant) || dace::Mutant::OF_RECONFIG.contains(mutant)
+    };
+    dace::Mutant::ALL.iter().filter(move |mutant| !elsewhere(mutant))
 }
 
 /// Looks for every rule that can be taken out, `--seeds` seeds each; with `--mutant`, for that one.

@@ -213,6 +213,9 @@ fn line(output: &Output) -> String {
             format!("lease {} until +{}ms", String::from_utf8_lossy(&zone.0), until / 1_000_000)
         }
         Output::WantSnapshot { cut } => format!("want a snapshot at {}", time(*cut)),
+        Output::Void { id } => format!("void {id}"),
+        Output::ReadAgain { read } => format!("again read {read}"),
+        Output::Ended { entry, .. } => format!("ended by {} t={}", entry.reconfig, time(entry.at)),
     }
 }
 
