@@ -296,7 +296,8 @@ impl Core {
         if usize::try_from(header.body_len) != Ok(body.len()) && !erased {
             return Err(RestoreFault::Body { expected: header.body_len });
         }
-        let slots = if erased { SlotSet::All } else { self.ordered(check_body(body).and_then(|()| decode_proposal(body))?.0) };
+        let slots =
+            if erased { SlotSet::All } else { self.ordered(check_body(body).and_then(|()| decode_proposal(body))?.0) };
         let settled = self.settled.contains(id);
         if !settled {
             self.note_mark(timestamp);

@@ -170,9 +170,8 @@ fn explain(failure: &Failure, arguments: &Arguments, (nodes, faults): (usize, us
 
 /// The rules that may show in this world: it has no leases, and one epoch.
 fn rules() -> impl Iterator<Item = &'static dace::Mutant> {
-    let elsewhere = |mutant: &dace::Mutant| {
-        dace::Mutant::OF_LEASES.contains(mutant) || dace::Mutant::OF_RECONFIG.contains(mutant)
-    };
+    let elsewhere =
+        |mutant: &dace::Mutant| dace::Mutant::OF_LEASES.contains(mutant) || dace::Mutant::OF_RECONFIG.contains(mutant);
     dace::Mutant::ALL.iter().filter(move |mutant| !elsewhere(mutant))
 }
 

@@ -107,6 +107,8 @@ pub struct Replica {
     over: Epoch,
     /// The epoch that the state here is of; 0: there is none.
     state: Epoch,
+    /// It was a member of an epoch: before that, it waits to be one.
+    joined: bool,
     removed: bool,
     preference: Vec<ReplicaId>,
     suspects: BTreeSet<ReplicaId>,
@@ -137,6 +139,7 @@ impl Replica {
             enters: BTreeMap::new(),
             over: Epoch(0),
             state: stored.map_or(Epoch(0), |stored| stored.membership.epoch),
+            joined: stored.is_some() || !journals.is_empty(),
             removed: false,
             preference: Vec::new(),
             suspects: BTreeSet::new(),
@@ -150,8 +153,10 @@ impl Replica {
         for journal in journals {
             let base = journal.base.clone();
             let core = new.core_for(&journal.membership, base, stored)?;
-            new.served
-                .insert(journal.membership.epoch, Served { membership: journal.membership.clone(), core, wants: false });
+            new.served.insert(
+                journal.membership.epoch,
+                Served { membership: journal.membership.clone(), core, wants: false },
+            );
         }
         if let Some(stored) = stored.filter(|stored| stored.membership.has(replica)) {
             let epoch = stored.membership.epoch;
@@ -309,6 +314,7 @@ impl Replica {
             for (zone, salt) in &self.zones {
                 core.want_lease(self.now, zone, *salt).expect("the core before took them");
             }
+            self.joined = true;
             self.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
             self.served.insert(membership.epoch, Served { membership, core, wants: false });
         }

@@ -112,10 +112,16 @@ impl Replica {
         let over = self.known.keys().copied().filter(|epoch| self.is_over(*epoch)).max();
         self.over = over.unwrap_or(Epoch(0)).max(self.over);
         let newest = self.known.keys().next_back().copied().unwrap_or(Epoch(0));
-        let leaves = self.known.get(&newest).is_some_and(|known| !known.has(self.replica)) && newest.0 == self.over.0 + 1;
+        let leaves = self.known.get(&newest).is_some_and(|known| !known.has(self.replica))
+            && newest.0 == self.over.0 + 1
+            && self.joined;
         // A core that has not ended may still lead to the state, and costs nothing.
-        let gone: Vec<Epoch> =
-            self.served.keys().copied().filter(|epoch| *epoch <= self.over && (leaves || *epoch < self.state)).collect();
+        let gone: Vec<Epoch> = self
+            .served
+            .keys()
+            .copied()
+            .filter(|epoch| *epoch <= self.over && (leaves || *epoch < self.state))
+            .collect();
         for epoch in gone {
             self.served.remove(&epoch);
             self.outputs.push_back(ReplicaOutput::Over { epoch });
