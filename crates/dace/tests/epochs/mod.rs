@@ -411,20 +411,25 @@ impl Cluster {
         true
     }
 
-    /// Everyone up reads from everyone, flushes, stores, fetches what it wants, and answers, for a while.
+    /// Everyone up reads from everyone, flushes, and answers, for a while.
     pub(crate) fn exchange(&mut self) {
+        self.talk(&self.up());
+    }
+
+    /// The same among some: the others hear nothing, and what is on the way to them is lost.
+    pub(crate) fn talk(&mut self, among: &[u32]) {
         for _ in 0..8 {
-            for from in self.up() {
-                self.flush(from);
-                for to in self.up() {
-                    if to != from {
-                        self.deliver(from, to);
-                    }
+            let among: Vec<u32> = self.up().into_iter().filter(|r| among.contains(r)).collect();
+            for from in &among {
+                self.flush(*from);
+                for to in among.iter().filter(|to| *to != from) {
+                    self.deliver(*from, *to);
                 }
             }
+            self.messages.retain(|(from, to, ..)| among.contains(from) && among.contains(to));
             while self.give() {}
             self.advance(2_000_000);
-            for r in self.up() {
+            for r in among {
                 self.tick(r);
             }
         }

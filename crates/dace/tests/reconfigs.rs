@@ -1,0 +1,398 @@
+//! Random schedules with reconfigurations: members come and go, under load, with leases, two at once, and with crashes
+//! at every step. Whatever happens, all replicas execute one order over all epochs, what was void has no effect
+//! anywhere, nothing acknowledged is lost, reads show what could be seen, and once all is well again the newest epoch works.
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a test may be told by the environment what to do; the core may not")]
+
+mod epochs;
+
+use std::collections::BTreeMap;
+
+use dace::{LeaseTiming, Zone};
+use epochs::{Cluster, of};
+use proptest::prelude::*;
+use types::{Epoch, ReplicaId, Slot, SlotSet};
+
+const MS: u64 = 1_000_000;
+/// Clocks run up to a tenth too fast or too slow.
+const RATE_ERROR_PPM: u64 = 100_000;
+/// Replicas that may be added.
+const SPARE: u32 = 3;
+/// Slots that are written.
+const SLOTS: u16 = 2;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(u32, u16, bool),
+    Flush(u32),
+    FlushOne(u32, bool),
+    Deliver(u32, u32),
+    ReadOne(u32, u32, bool),
+    Notify(u32, u32),
+    Give(u8),
+    Advance(u64),
+    Tick(u32),
+    Want(u32),
+    Leased(u32, u16),
+    Read(u32, u16),
+    Reconfigure(u32, Change),
+    Store(u32),
+    Trim(u32),
+    Install(u32, u32),
+    Stop(u32),
+    Crash(u32, bool),
+    Restart(u32),
+    Suspect(u32, u32),
+    Everyone,
+}
+
+/// What a Reconfig does to the members.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Add,
+    Remove(u32),
+    Replace(u32),
+    Nothing,
+    ReplaceAll,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => Just(Change::Add),
+        3 => (0_u32..5).prop_map(Change::Remove),
+        5 => (0_u32..5).prop_map(Change::Replace),
+        1 => Just(Change::Nothing),
+        1 => Just(Change::ReplaceAll),
+    ]
+}
+
+fn step(n: u32) -> impl Strategy<Value = Step> {
+    let r = move || 1..=n + SPARE;
+    let m = move || prop_oneof![4 => 1..=n, 1 => 1..=n + SPARE];
+    let spans =
+        prop_oneof![6 => Just(MS), 4 => Just(15 * MS), 2 => Just(90 * MS), 1 => Just(900 * MS), 1 => Just(2500 * MS)];
+    let acts = prop_oneof![
+        8 => (m(), 0..SLOTS, prop::bool::weighted(0.1)).prop_map(|(r, slot, star)| Step::Submit(r, slot, star)),
+        18 => r().prop_map(Step::Flush),
+        4 => (r(), any::<bool>()).prop_map(|(r, newest)| Step::FlushOne(r, newest)),
+        40 => (m(), m()).prop_map(|(from, to)| Step::Deliver(from, to)),
+        10 => (r(), r()).prop_map(|(from, to)| Step::Deliver(from, to)),
+        6 => (m(), m(), any::<bool>()).prop_map(|(from, to, newest)| Step::ReadOne(from, to, newest)),
+        4 => (r(), r()).prop_map(|(from, to)| Step::Notify(from, to)),
+        6 => (1_u8..5).prop_map(Step::Give),
+    ];
+    let times = prop_oneof![
+        4 => spans.prop_map(Step::Advance),
+        4 => r().prop_map(Step::Tick),
+        1 => (r(), r()).prop_map(|(r, other)| Step::Suspect(r, other)),
+    ];
+    let reads = prop_oneof![
+        2 => m().prop_map(Step::Want),
+        4 => (m(), 0..SLOTS).prop_map(|(r, slot)| Step::Leased(r, slot)),
+        3 => (m(), 0..SLOTS).prop_map(|(r, slot)| Step::Read(r, slot)),
+    ];
+    let changes = prop_oneof![
+        4 => (m(), change()).prop_map(|(r, change)| Step::Reconfigure(r, change)),
+        4 => r().prop_map(Step::Store),
+        1 => r().prop_map(Step::Trim),
+        3 => (r(), r()).prop_map(|(from, to)| Step::Install(from, to)),
+        2 => r().prop_map(Step::Stop),
+        1 => Just(Step::Everyone),
+    ];
+    let faults = prop_oneof![
+        2 => (r(), any::<bool>()).prop_map(|(r, loses)| Step::Crash(r, loses)),
+        3 => r().prop_map(Step::Restart),
+    ];
+    prop_oneof![20 => acts, 2 => times, 2 => reads, 3 => changes, 1 => faults]
+}
+
+fn zone() -> Zone {
+    Zone(b"b/".to_vec().into())
+}
+
+/// A read under way: where, of which slot, and how many writes of the slot could be seen when it began.
+struct Read {
+    at: u32,
+    slot: u16,
+    read: (Epoch, u64),
+    visible: usize,
+}
+
+/// What happened, summed up over runs.
+#[derive(Default, Debug)]
+struct Sums {
+    epochs: u32,
+    voided: usize,
+    executed: usize,
+    reads: usize,
+    again: usize,
+    snapshots: usize,
+    removed: usize,
+}
+
+struct World {
+    cluster: Cluster,
+    all: u32,
+    reads: Vec<Read>,
+    /// The most writes of a slot that any replica ever had executed.
+    visible: BTreeMap<u16, usize>,
+    sums: Sums,
+}
+
+impl World {
+    fn new(n: u32, f: u32, rates: &[i64]) -> Self {
+        let all = n + SPARE;
+        let cluster = Cluster::new(n, f, all, |core| {
+            core.set_lease_timing(LeaseTiming { term_ns: 1000 * MS, rate_error_ppm: RATE_ERROR_PPM });
+            core.publish_pending();
+            #[cfg(feature = "mutants")]
+            if let Ok(name) = std::env::var("MUTANT") {
+                core.set_mutant(name.parse().unwrap());
+            }
+        });
+        let mut world = Self { cluster, all, reads: Vec::new(), visible: BTreeMap::new(), sums: Sums::default() };
+        for (r, rate) in (1..=all).zip(rates.iter().cycle()) {
+            world.cluster.node(r).rate_ppm = *rate;
+        }
+        world.cluster.exchange();
+        world
+    }
+
+    /// What is executed anywhere can be seen; and reads that are answered must show what could be seen before.
+    fn look(&mut self) {
+        let cluster = &self.cluster;
+        let sums = &mut self.sums;
+        self.reads.retain(|read| {
+            let node = &cluster.nodes[&read.at];
+            if node.again.contains(&read.read) {
+                sums.again += 1;
+                return false;
+            }
+            let Some((_, len)) = node.reads.iter().find(|(number, _)| *number == read.read) else { return true };
+            let shown = cluster.count(read.at, read.slot, *len);
+            assert!(
+                shown >= read.visible,
+                "a read at r{} of slot {} shows {shown} writes; {} could be seen before it began",
+                read.at,
+                read.slot,
+                read.visible
+            );
+            sums.reads += 1;
+            false
+        });
+        for r in 1..=self.all {
+            for slot in 0..SLOTS {
+                let count = self.cluster.count(r, slot, self.cluster.nodes[&r].executed.len());
+                let most = self.visible.entry(slot).or_default();
+                *most = count.max(*most);
+            }
+        }
+    }
+
+    /// The next members, as a change makes them of those of the newest epoch that a replica knows.
+    fn members(&mut self, r: u32, change: Change) -> Option<Vec<u32>> {
+        let newest = self.cluster.replica(r).newest()?.members.clone();
+        let mut members: Vec<u32> = newest.iter().map(|member| member.0).collect();
+        // Nobody who was a member, or may be one of an epoch under way, is added again.
+        let used = self.cluster.nodes.iter().filter(|(r, node)| {
+            node.removed || node.membership.is_some() || !node.journals.is_empty() || members.contains(r)
+        });
+        let used: Vec<u32> = used.map(|(r, _)| *r).collect();
+        let fresh: Vec<u32> = (1..=self.all).filter(|r| !used.contains(r) && self.cluster.is_up(*r)).collect();
+        match change {
+            Change::Add => members.push(*fresh.first()?),
+            Change::Remove(at) => drop(members.remove(at as usize % members.len())),
+            Change::Replace(at) => {
+                let at = at as usize % members.len();
+                members[at] = *fresh.first()?;
+            }
+            Change::Nothing => {}
+            Change::ReplaceAll => members = fresh,
+        }
+        members.sort_unstable();
+        (!members.is_empty() && members.len() <= 5).then_some(members)
+    }
+
+    fn restart(&mut self, r: u32) {
+        if !self.cluster.nodes[&r].removed {
+            self.cluster.start(r);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let cluster = &mut self.cluster;
+        match *step {
+            Step::Submit(r, number, star) if cluster.is_up(r) => {
+                let slots = if star { SlotSet::All } else { SlotSet::of(vec![Slot(number)]) };
+                let _ = cluster.submit(r, &slots);
+            }
+            Step::Flush(r) if cluster.is_up(r) => cluster.flush(r),
+            Step::FlushOne(r, newest) if cluster.is_up(r) => {
+                let journals = &cluster.nodes[&r].journals;
+                let one = if newest { journals.iter().next_back() } else { journals.iter().next() };
+                if let Some((epoch, last)) = one.map(|(epoch, journal)| (*epoch, journal.last())) {
+                    cluster.flush_epoch(r, epoch, last.saturating_sub(u64::from(newest)));
+                }
+            }
+            Step::Deliver(from, to) if from != to && cluster.is_up(from) && cluster.is_up(to) => {
+                cluster.deliver(from, to);
+            }
+            Step::ReadOne(from, to, newest) if from != to && cluster.is_up(from) && cluster.is_up(to) => {
+                let epochs: Vec<Epoch> = cluster.replica(from).epochs().map(|served| served.epoch).collect();
+                let epoch = if newest { epochs.last() } else { epochs.first() };
+                if let Some(epoch) = epoch.copied() {
+                    let _ = cluster.read(from, to, epoch);
+                }
+            }
+            Step::Notify(from, to) if from != to && cluster.is_up(from) && cluster.is_up(to) => {
+                cluster.notify(from, to)
+            }
+            Step::Give(count) => drop((0..count).filter(|_| cluster.give()).count()),
+            Step::Advance(ns) => cluster.advance(ns),
+            Step::Tick(r) if cluster.is_up(r) => cluster.tick(r),
+            Step::Want(r) if cluster.is_up(r) => {
+                let now = cluster.node(r).now;
+                cluster.replica(r).want_lease(now, &zone(), [1; 32]).unwrap();
+                cluster.drain(r);
+            }
+            Step::Leased(r, slot) | Step::Read(r, slot) if cluster.is_up(r) => {
+                let now = cluster.node(r).now;
+                let visible = self.visible.get(&slot).copied().unwrap_or(0);
+                let slots = SlotSet::of(vec![Slot(slot)]);
+                let read = match step {
+                    Step::Read(..) => cluster.replica(r).handle_read(now, slots).ok(),
+                    _ => cluster.replica(r).handle_leased_read(now, &zone(), &slots).ok(),
+                };
+                self.reads.extend(read.map(|read| Read { at: r, slot, read, visible }));
+                cluster.drain(r);
+            }
+            Step::Reconfigure(r, change) if cluster.is_up(r) => {
+                if let Some(members) = self.members(r, change) {
+                    let _ = self.cluster.reconfigure(r, &of(&members));
+                }
+            }
+            Step::Store(r) if cluster.is_up(r) => cluster.store(r),
+            Step::Trim(r) if cluster.is_up(r) => cluster.trim(r),
+            Step::Install(from, to) if from != to && cluster.is_up(to) => {
+                self.sums.snapshots += usize::from(cluster.install(from, to));
+            }
+            Step::Stop(r) if cluster.is_up(r) && cluster.nodes[&r].removed => self.stop_removed(),
+            Step::Crash(r, loses) if cluster.is_up(r) => {
+                cluster.crash(r, loses);
+                self.reads.retain(|read| read.at != r);
+            }
+            Step::Restart(r) if !cluster.is_up(r) => self.restart(r),
+            Step::Suspect(r, other) if cluster.is_up(r) => {
+                let now = cluster.node(r).now;
+                cluster.replica(r).suspect(now, ReplicaId(other), true);
+                cluster.drain(r);
+            }
+            Step::Everyone => cluster.exchange(),
+            _ => {}
+        }
+        self.look();
+    }
+
+    fn stop_removed(&mut self) {
+        self.cluster.stop_removed();
+        let cluster = &self.cluster;
+        self.reads.retain(|read| cluster.is_up(read.at));
+    }
+
+    /// Everyone that was not removed is up and connected, perhaps after a power cut of all: the newest epoch is agreed on, all
+    /// its members have one state, with everything acknowledged, and take writes.
+    fn heal(&mut self, power_cut: bool) {
+        for r in 1..=self.all {
+            if power_cut && self.cluster.is_up(r) {
+                self.cluster.crash(r, true);
+            }
+        }
+        self.reads.clear();
+        for r in 1..=self.all {
+            if !self.cluster.is_up(r) {
+                self.restart(r);
+            }
+        }
+        for r in self.cluster.up() {
+            for other in 1..=self.all {
+                let now = self.cluster.node(r).now;
+                self.cluster.replica(r).suspect(now, ReplicaId(other), false);
+            }
+        }
+        self.calm();
+        let newest = self.cluster.newest();
+        let members: Vec<u32> = newest.members.iter().map(|member| member.0).collect();
+        for r in &members {
+            self.cluster.submit(*r, &SlotSet::of(vec![Slot(0)])).unwrap();
+        }
+        self.calm();
+        let newest = self.cluster.newest();
+        let reference = &self.cluster.nodes[&members[0]];
+        for r in &members {
+            let node = &self.cluster.nodes[r];
+            assert_eq!(node.membership.as_ref(), Some(&newest), "r{r} is in the newest epoch");
+            assert_eq!(node.executed.len(), reference.executed.len(), "r{r} has executed all");
+            assert_eq!(node.cuts, reference.cuts, "r{r}");
+            assert!(node.journals.keys().all(|epoch| *epoch == newest.epoch), "r{r}: old epochs are over");
+            assert!(node.pending.is_empty(), "what pends settles: {:?}", node.pending);
+            for id in &node.own {
+                let known = self.cluster.acked.contains(id) || self.cluster.voided.contains(id);
+                assert!(known || self.cluster.decided.contains_key(id), "r{r}: {id} is answered");
+            }
+        }
+        let executed: std::collections::BTreeSet<_> = reference.executed.iter().map(|executed| executed.id).collect();
+        let lost: Vec<_> = self.cluster.acked.iter().filter(|id| !executed.contains(id)).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        self.sums.epochs += newest.epoch.0 - 1;
+        self.sums.voided += self.cluster.voided.len();
+        self.sums.executed += executed.len();
+        self.sums.removed += self.cluster.nodes.values().filter(|node| node.removed).count();
+    }
+
+    fn calm(&mut self) {
+        for _ in 0..25 {
+            self.cluster.exchange();
+            self.cluster.advance(300 * MS);
+            self.cluster.settle();
+            self.reads.clear();
+            self.look();
+        }
+    }
+}
+
+fn run(n: u32, f: u32, turn: usize, power_cut: bool, steps: &[Step]) -> Sums {
+    let error = i64::try_from(RATE_ERROR_PPM).unwrap();
+    let mut rates = [-error, error, 0];
+    rates.rotate_left(turn % 3);
+    let mut world = World::new(n, f, &rates);
+    steps.iter().for_each(|step| world.step(step));
+    world.heal(power_cut);
+    world.sums
+}
+
+/// Schedules of a default run; `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").map_or(60, |cases| cases.parse().unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, max_shrink_iters: 3000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reconfigurations_of_three_replicas_keep_one_order(
+        turn in 0_usize..3, power_cut in any::<bool>(), steps in prop::collection::vec(step(3), 0..400),
+    ) {
+        let sums = run(3, 1, turn, power_cut, &steps);
+        if std::env::var_os("SUMS").is_some() {
+            println!("{sums:?}");
+        }
+    }
+
+    #[test]
+    fn reconfigurations_of_other_groups_keep_one_order(
+        n in prop_oneof![Just(1_u32), Just(2), Just(4), Just(5)],
+        turn in 0_usize..3, power_cut in any::<bool>(), steps in prop::collection::vec(step(4), 0..400),
+    ) {
+        run(n, u32::from(n > 2), turn, power_cut, &steps);
+    }
+}
