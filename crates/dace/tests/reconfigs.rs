@@ -141,6 +141,8 @@ struct World {
     reads: Vec<Read>,
     /// The most writes of a slot that any replica ever had executed.
     visible: BTreeMap<u16, usize>,
+    /// The members of every epoch that was proposed.
+    proposed: Vec<Vec<u32>>,
     sums: Sums,
 }
 
@@ -155,7 +157,14 @@ impl World {
                 core.set_mutant(name.parse().unwrap());
             }
         });
-        let mut world = Self { cluster, all, reads: Vec::new(), visible: BTreeMap::new(), sums: Sums::default() };
+        let mut world = Self {
+            cluster,
+            all,
+            reads: Vec::new(),
+            visible: BTreeMap::new(),
+            proposed: vec![(1..=n).collect()],
+            sums: Sums::default(),
+        };
         for (r, rate) in (1..=all).zip(rates.iter().cycle()) {
             world.cluster.node(r).rate_ppm = *rate;
         }
@@ -278,7 +287,9 @@ impl World {
             }
             Step::Reconfigure(r, change) if cluster.is_up(r) => {
                 if let Some(members) = self.members(r, change) {
-                    let _ = self.cluster.reconfigure(r, &of(&members));
+                    if self.cluster.reconfigure(r, &of(&members)).is_ok() {
+                        self.proposed.push(members);
+                    }
                 }
             }
             Step::Store(r) if cluster.is_up(r) => cluster.store(r),
@@ -291,7 +302,7 @@ impl World {
                 cluster.crash(r, loses);
                 self.reads.retain(|read| read.at != r);
             }
-            Step::Restart(r) if !cluster.is_up(r) => self.restart(r),
+            Step::Restart(r) if r <= self.all && !cluster.is_up(r) => self.restart(r),
             Step::Suspect(r, other) if cluster.is_up(r) => {
                 let now = cluster.node(r).now;
                 cluster.replica(r).suspect(now, ReplicaId(other), true);
@@ -374,11 +385,9 @@ impl World {
         self.sums.removed += self.cluster.nodes.values().filter(|node| node.removed).count();
     }
 
-    /// Whether every epoch that anybody still serves works without a replica.
+    /// Whether every epoch that there may be works without a replica.
     fn survives(&self, gone: u32) -> bool {
-        let journals = self.cluster.nodes.values().flat_map(|node| node.journals.values());
-        let mut epochs = journals.map(|journal| &journal.membership);
-        epochs.all(|epoch| epoch.f >= 1 || !epoch.has(ReplicaId(gone)))
+        self.proposed.iter().all(|members| members.len() > 2 || !members.contains(&gone))
     }
 
     fn calm(&mut self) {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
-use types::journal::{BatchHead, RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal, encode_reconfig, reconfig_of};
+use types::journal::{
+    BatchHead, RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal, encode_reconfig, reconfig_of,
+};
 use types::{ClusterId, CommandId, Epoch, GroupId, Incarnation, OrderKey, ReplicaId, Slot, SlotSet, Timestamp};
 
 const DOCUMENT: &str = include_str!("../../../docs/formats.md");

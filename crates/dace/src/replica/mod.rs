@@ -52,6 +52,18 @@ pub struct EpochJournal {
     pub base: Option<Vec<u8>>,
 }
 
+/// What a restart finds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Remains {
+    /// Where the stored state stands. A member of a new group has an empty state at cut zero of the first epoch, and no
+    /// journal; one that is to join a group has neither.
+    pub stored: Option<Stored>,
+    /// The journals that are there, rising.
+    pub journals: Vec<EpochJournal>,
+    /// What [`ReplicaOutput::Over`] said last; 0: nothing.
+    pub over: Epoch,
+}
+
 /// What the driver is to do next. Drained with [`Replica::poll_output`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ReplicaOutput {
@@ -70,8 +82,14 @@ pub enum ReplicaOutput {
         /// The epoch.
         membership: Membership,
     },
-    /// Nobody needs this epoch any more: its journal may be deleted.
+    /// Nobody needs this epoch, and those before it, any more. To be durable, for [`Remains::over`], before the next
+    /// output is taken: who would have to say so again may be gone then.
     Over {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// This replica serves the epoch no more: its journal may be deleted.
+    Closed {
         /// The epoch.
         epoch: Epoch,
     },
@@ -110,6 +128,8 @@ pub struct Replica {
     /// It was a member of an epoch: before that, it waits to be one.
     joined: bool,
     removed: bool,
+    /// Where the stored state stood at the restart, until the start.
+    stored: Option<Stored>,
     preference: Vec<ReplicaId>,
     suspects: BTreeSet<ReplicaId>,
     zones: BTreeMap<Zone, [u8; 32]>,
@@ -117,16 +137,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica that waits for its journals ([`Replica::restore_record`]) and its start. `stored` is where its
-    /// stored state stands, `journals` are the journals that are there, rising. A member of a new group has an empty state at
-    /// cut zero of the first epoch, and no journal; one that is to join a group has neither.
-    pub fn new(
-        group: GroupId,
-        replica: ReplicaId,
-        stored: Option<&Stored>,
-        journals: &[EpochJournal],
-        set_up: SetUp,
-    ) -> Result<Self, ConfigError> {
+    /// A replica that waits for its journals ([`Replica::restore_record`]) and its start.
+    pub fn new(group: GroupId, replica: ReplicaId, remains: Remains, set_up: SetUp) -> Result<Self, ConfigError> {
+        let Remains { stored, journals, over } = remains;
         let mut new = Self {
             group,
             replica,
@@ -137,47 +150,38 @@ impl Replica {
             known: BTreeMap::new(),
             haves: BTreeMap::new(),
             enters: BTreeMap::new(),
-            over: Epoch(0),
-            state: stored.map_or(Epoch(0), |stored| stored.membership.epoch),
+            over,
+            state: stored.as_ref().map_or(Epoch(0), |stored| stored.membership.epoch),
             joined: stored.is_some() || !journals.is_empty(),
             removed: false,
+            stored,
             preference: Vec::new(),
             suspects: BTreeSet::new(),
             zones: BTreeMap::new(),
             outputs: VecDeque::new(),
         };
-        let memberships = journals.iter().map(|journal| &journal.membership);
-        for membership in memberships.chain(stored.map(|stored| &stored.membership)) {
-            new.known.insert(membership.epoch, membership.clone());
+        let stored = new.stored.iter().map(|stored| &stored.membership);
+        let known: Vec<Membership> =
+            journals.iter().map(|journal| &journal.membership).chain(stored).cloned().collect();
+        new.known.extend(known.into_iter().map(|membership| (membership.epoch, membership)));
+        for EpochJournal { membership, base } in journals {
+            let core = new.core_for(&membership, base)?;
+            new.served.insert(membership.epoch, Served { membership, core, wants: false });
         }
-        for journal in journals {
-            let base = journal.base.clone();
-            let core = new.core_for(&journal.membership, base, stored)?;
-            new.served.insert(
-                journal.membership.epoch,
-                Served { membership: journal.membership.clone(), core, wants: false },
-            );
-        }
-        if let Some(stored) = stored.filter(|stored| stored.membership.has(replica)) {
-            let epoch = stored.membership.epoch;
-            if !new.served.contains_key(&epoch) {
-                let core = new.core_for(&stored.membership, None, Some(stored))?;
-                new.outputs.push_back(ReplicaOutput::Begin { membership: stored.membership.clone() });
-                new.served.insert(epoch, Served { membership: stored.membership.clone(), core, wants: false });
-            }
+        let present = new.stored.as_ref().map(|stored| stored.membership.clone());
+        let unserved = |membership: &Membership| membership.has(replica) && !new.served.contains_key(&membership.epoch);
+        if let Some(membership) = present.filter(unserved) {
+            let core = new.core_for(&membership, None)?;
+            new.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
+            new.served.insert(membership.epoch, Served { membership, core, wants: false });
         }
         Ok(new)
     }
 
     /// A core of an epoch, as it stands to the state.
-    fn core_for(
-        &self,
-        membership: &Membership,
-        base: Option<Vec<u8>>,
-        stored: Option<&Stored>,
-    ) -> Result<Core, ConfigError> {
+    fn core_for(&self, membership: &Membership, base: Option<Vec<u8>>) -> Result<Core, ConfigError> {
         let begins = membership.entry.map_or(Timestamp::ZERO, |entry| entry.at);
-        let (state, executed_cut) = match stored {
+        let (state, executed_cut) = match &self.stored {
             Some(stored) if stored.membership.epoch > membership.epoch => {
                 // The one after it ended it; of an older one nobody asks where.
                 let next = self.known.get(&Epoch(membership.epoch.0 + 1)).unwrap_or(&stored.membership);
@@ -214,20 +218,21 @@ impl Replica {
         &mut self.served.get_mut(&epoch).expect("a journal of this epoch was named").core
     }
 
-    /// Starts the cores, oldest first. `stored` as in [`Replica::new`].
+    /// Starts the cores, oldest first.
     ///
     /// Panics when called twice.
-    pub fn handle_start(&mut self, now: Now, stored: Option<&Stored>) -> Result<(), StartError> {
+    pub fn handle_start(&mut self, now: Now) -> Result<(), StartError> {
         assert!(!self.started, "a replica starts once");
         self.started = true;
         self.now = now;
         let epochs: Vec<Epoch> = self.served.keys().copied().collect();
+        let stored = self.stored.take();
         for epoch in epochs {
             let first = self.next_incarnation();
             let core = &mut self.served.get_mut(&epoch).expect("it was just listed").core;
             core.number_from(first);
             core.handle_start(now)?;
-            if let Some(stored) = stored.filter(|stored| stored.membership.epoch == epoch) {
+            if let Some(stored) = stored.as_ref().filter(|stored| stored.membership.epoch == epoch) {
                 core.handle_stored(stored.cut);
             }
         }
@@ -304,7 +309,7 @@ impl Replica {
             .collect();
         for membership in missing {
             let first = self.next_incarnation();
-            let mut core = self.core_for(&membership, None, None).expect("a real epoch is one of a sound group");
+            let mut core = self.core_for(&membership, None).expect("a real epoch is one of a sound group");
             core.number_from(first);
             core.handle_start(self.now).expect("an empty journal contradicts no state");
             for replica in &self.suspects {

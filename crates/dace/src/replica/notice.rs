@@ -74,8 +74,8 @@ impl Replica {
                 self.enters.entry(membership.epoch).or_default().insert(from);
             }
         }
-        if notice.over > self.over && notice.epochs.iter().any(|standing| standing.membership.epoch > notice.over) {
-            self.over = notice.over;
+        if notice.epochs.iter().any(|standing| standing.membership.epoch > notice.over) {
+            self.note_over(notice.over);
         }
         self.settle();
     }
@@ -107,10 +107,18 @@ impl Replica {
         holders.len() >= next.recovery_size()
     }
 
+    /// An epoch is over.
+    fn note_over(&mut self, epoch: Epoch) {
+        if epoch > self.over {
+            self.over = epoch;
+            self.outputs.push_back(ReplicaOutput::Over { epoch });
+        }
+    }
+
     /// Drops the cores that nobody needs.
     pub(super) fn finish_epochs(&mut self) {
         let over = self.known.keys().copied().filter(|epoch| self.is_over(*epoch)).max();
-        self.over = over.unwrap_or(Epoch(0)).max(self.over);
+        self.note_over(over.unwrap_or(Epoch(0)));
         let newest = self.known.keys().next_back().copied().unwrap_or(Epoch(0));
         let leaves = self.known.get(&newest).is_some_and(|known| !known.has(self.replica))
             && newest.0 == self.over.0 + 1
@@ -124,7 +132,7 @@ impl Replica {
             .collect();
         for epoch in gone {
             self.served.remove(&epoch);
-            self.outputs.push_back(ReplicaOutput::Over { epoch });
+            self.outputs.push_back(ReplicaOutput::Closed { epoch });
         }
         let over = self.over;
         self.known.retain(|epoch, _| *epoch > over);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dace::{
-    Core, EpochJournal, Kept, Membership, Message, Output, Reconfig, Record, Replica, ReplicaOutput, SetUp, Stored,
-    Submission, SubmitError,
+    Core, EpochJournal, Kept, Membership, Message, Output, Reconfig, Record, Remains, Replica, ReplicaOutput, SetUp,
+    Stored, Submission, SubmitError,
 };
 use types::journal::{body_hash, decode_proposal, encode_proposal};
 use types::{CommandId, Epoch, GroupId, Now, ReplicaId, Slot, SlotSet, Timestamp};
@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) stored: Option<Stored>,
     pub(crate) wants: Option<Timestamp>,
     pub(crate) removed: bool,
+    /// Up to here epochs are over: durable.
+    pub(crate) over: Epoch,
     /// Reads by quorum and under leases that are answered, and how much was executed then.
     pub(crate) reads: Vec<((Epoch, u64), usize)>,
     /// Reads to be asked again.
@@ -98,6 +100,7 @@ fn stranger() -> Node {
         stored: None,
         wants: None,
         removed: false,
+        over: Epoch(0),
         reads: Vec::new(),
         again: Vec::new(),
         voids: Vec::new(),
@@ -155,7 +158,7 @@ impl Cluster {
     }
 
     pub(crate) fn is_up(&self, r: u32) -> bool {
-        self.nodes[&r].replica.is_some()
+        self.nodes.get(&r).is_some_and(|node| node.replica.is_some())
     }
 
     pub(crate) fn up(&self) -> Vec<u32> {
@@ -177,7 +180,8 @@ impl Cluster {
             .values()
             .map(|journal| EpochJournal { membership: journal.membership.clone(), base: journal.base.clone() })
             .collect();
-        let replica = Replica::new(GroupId(1), ReplicaId(r), node.stored.as_ref(), &journals, set_up);
+        let remains = Remains { stored: node.stored.clone(), journals, over: node.over };
+        let replica = Replica::new(GroupId(1), ReplicaId(r), remains, set_up);
         let items: Vec<(Epoch, Item)> = node
             .journals
             .iter()
@@ -192,8 +196,8 @@ impl Cluster {
             }
             self.drain(r);
         }
-        let (now, stored) = (self.node(r).now, self.node(r).stored.clone());
-        self.replica(r).handle_start(now, stored.as_ref()).expect("the journal is sound");
+        let now = self.node(r).now;
+        self.replica(r).handle_start(now).expect("the journal is sound");
         self.drain(r);
     }
 
@@ -389,7 +393,7 @@ impl Cluster {
 
     /// Installs the stored state of `from` at `to`, if `to` asked for one like it.
     pub(crate) fn install(&mut self, from: u32, to: u32) -> bool {
-        let Some(stored) = self.nodes[&from].stored.clone() else { return false };
+        let Some(stored) = self.nodes.get(&from).and_then(|node| node.stored.clone()) else { return false };
         let node = &self.nodes[&to];
         let own =
             node.cuts.last().copied().or(node.stored.as_ref().map(|stored| stored.cut)).unwrap_or(Timestamp::ZERO);
@@ -473,7 +477,8 @@ impl Cluster {
                     let journal = Journal { membership, items: Vec::new(), base: None, durable: 0 };
                     node.journals.insert(journal.membership.epoch, journal);
                 }
-                ReplicaOutput::Over { epoch } => drop(node.journals.remove(&epoch)),
+                ReplicaOutput::Over { epoch } => node.over = epoch,
+                ReplicaOutput::Closed { epoch } => drop(node.journals.remove(&epoch)),
                 ReplicaOutput::Removed => node.removed = true,
             }
         }
