@@ -101,6 +101,15 @@ impl Core {
         }
     }
 
+    /// The clocks of those who were members of the epoch before are known: writes need not wait until they are read anew.
+    pub(crate) fn inherit_readings(&mut self, before: &Self) {
+        for member in 0..self.config.n() {
+            if let Some(other) = before.config.member(self.config.members[member]) {
+                self.readings.inherit(member, &before.readings, other);
+            }
+        }
+    }
+
     /// Says that this replica is in the epoch from now on, if its journal does not say so yet.
     pub(crate) fn enter(&mut self) {
         let Some(entry) = self.span.entry.filter(|_| !self.span.said_enter) else { return };

@@ -1,7 +1,7 @@
 //! Random schedules with reconfigurations: members come and go, under load, with leases, two at once, and with crashes
 //! at every step. Whatever happens, all replicas execute one order over all epochs, what was void has no effect
 //! anywhere, nothing acknowledged is lost, reads show what could be seen, and once all is well again the newest epoch works.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "a test may be told by the environment what to do; the core may not")]
 
 mod epochs;
@@ -43,6 +43,7 @@ enum Step {
     Crash(u32, bool),
     Restart(u32),
     Suspect(u32, u32),
+    Prefer(u32, u32),
     /// These, as a mask, and nobody else hear each other for a while.
     Talk(u32),
     Everyone,
@@ -109,6 +110,40 @@ fn step(n: u32) -> impl Strategy<Value = Step> {
         3 => r().prop_map(Step::Restart),
     ];
     prop_oneof![20 => acts, 2 => times, 2 => reads, 3 => changes, 1 => faults]
+}
+
+/// What tells of leases: the third holds the zone, hears less than the others, and is read from; the first two change the
+/// epoch, and write.
+fn leased_step() -> impl Strategy<Value = Step> {
+    let spans = prop_oneof![6 => Just(MS), 4 => Just(30 * MS), 2 => Just(200 * MS), 1 => Just(900 * MS)];
+    let change = prop_oneof![2 => Just(Change::Nothing), 1 => (0_u32..3).prop_map(Change::Replace)];
+    prop_oneof![
+        4 => (1_u32..=2, 0..SLOTS).prop_map(|(r, slot)| Step::Submit(r, slot, false)),
+        2 => (1_u32..=2, change).prop_map(|(r, change)| Step::Reconfigure(r, change)),
+        6 => Just(Step::Talk(0b011)),
+        1 => Just(Step::Talk(0b111)),
+        6 => (1_u32..=3).prop_map(Step::Flush),
+        6 => (1_u32..=3, 1_u32..=3).prop_map(|(from, to)| Step::Deliver(from, to)),
+        3 => (1_u32..=2, any::<bool>()).prop_map(|(from, newest)| Step::ReadOne(from, 3, newest)),
+        3 => (1_u32..=2).prop_map(|to| Step::ReadOne(3, to, false)),
+        2 => spans.prop_map(Step::Advance),
+        2 => Just(Step::Want(3)),
+        10 => (0..SLOTS).prop_map(|slot| Step::Leased(3, slot)),
+        1 => (1_u32..=3).prop_map(Step::Store),
+    ]
+}
+
+/// How the third comes to hold the zone by a grant of the second, of which the first does not know.
+fn prelude() -> Vec<Step> {
+    vec![
+        Step::Prefer(1, 2),
+        Step::Want(3),
+        Step::Flush(3),
+        Step::Deliver(3, 2),
+        Step::Flush(2),
+        Step::Deliver(2, 3),
+        Step::Leased(3, 0),
+    ]
 }
 
 fn zone() -> Zone {
@@ -264,7 +299,7 @@ impl World {
                 }
             }
             Step::Notify(from, to) if from != to && cluster.is_up(from) && cluster.is_up(to) => {
-                cluster.notify(from, to)
+                cluster.notify(from, to);
             }
             Step::Give(count) => drop((0..count).filter(|_| cluster.give()).count()),
             Step::Advance(ns) => cluster.advance(ns),
@@ -286,10 +321,9 @@ impl World {
                 cluster.drain(r);
             }
             Step::Reconfigure(r, change) if cluster.is_up(r) => {
-                if let Some(members) = self.members(r, change) {
-                    if self.cluster.reconfigure(r, &of(&members)).is_ok() {
-                        self.proposed.push(members);
-                    }
+                let Some(members) = self.members(r, change) else { return };
+                if self.cluster.reconfigure(r, &of(&members)).is_ok() {
+                    self.proposed.push(members);
                 }
             }
             Step::Store(r) if cluster.is_up(r) => cluster.store(r),
@@ -308,6 +342,7 @@ impl World {
                 cluster.replica(r).suspect(now, ReplicaId(other), true);
                 cluster.drain(r);
             }
+            Step::Prefer(r, other) if cluster.is_up(r) => cluster.replica(r).prefer(&[ReplicaId(other)]),
             Step::Talk(mask) => {
                 let among: Vec<u32> = (1..=self.all).filter(|r| mask & (1 << (r - 1)) != 0).collect();
                 cluster.talk(&among);
@@ -448,6 +483,14 @@ proptest! {
     fn reconfigurations_of_three_replicas_keep_one_order(
         setting in setting(), steps in prop::collection::vec(step(3), 0..400),
     ) {
+        run(3, &setting, &steps);
+    }
+
+    #[test]
+    fn reconfigurations_leave_no_stale_leased_read(
+        setting in setting(), steps in prop::collection::vec(leased_step(), 0..120),
+    ) {
+        let steps: Vec<Step> = prelude().into_iter().chain(steps).collect();
         run(3, &setting, &steps);
     }
 

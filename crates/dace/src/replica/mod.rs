@@ -312,6 +312,9 @@ impl Replica {
             let mut core = self.core_for(&membership, None).expect("a real epoch is one of a sound group");
             core.number_from(first);
             core.handle_start(self.now).expect("an empty journal contradicts no state");
+            if let Some((_, before)) = self.served.range(..membership.epoch).next_back() {
+                core.inherit_readings(&before.core);
+            }
             for replica in &self.suspects {
                 core.suspect(self.now, *replica, true);
             }

@@ -196,7 +196,7 @@ fn trace(outputs: &Outputs) -> Vec<String> {
     outputs.iter().map(|(r, output)| format!("r{r}: {}", line(output))).collect()
 }
 
-fn line(output: &Output) -> String {
+pub(crate) fn line(output: &Output) -> String {
     match output {
         Output::Append(record) => format!("append {}", said(record)),
         Output::Keep(kept) => format!("keep {}", kept.header.id),
@@ -256,7 +256,8 @@ fn said(record: &Record) -> String {
                 header.aux / 1_000_000
             )
         }
-        kind => panic!("not said yet: {kind:?}"),
+        RecordKind::Enter => format!("{position} enter {id} t={t}"),
+        RecordKind::Have => format!("{position} have {id} t={t}"),
     }
 }
 
