@@ -210,13 +210,15 @@ impl Core {
             return Err(StartError::JournalBehindBase { position, base: self.base_position });
         }
         let ceiling = self.clock.ceiling_durable();
-        if self.is_alone() {
+        if self.is_alone() && self.ended().is_none() {
             if self.executed_cut > ceiling {
                 return Err(StartError::JournalBehindState { cut: self.executed_cut, ceiling });
             }
             if let Some((timestamp, id)) = self.blocks().first().filter(|(t, _)| *t <= self.executed_cut) {
                 return Err(StartError::Undecided { cut: self.executed_cut, id, timestamp });
             }
+        }
+        if self.is_alone() {
             self.clock.observe(self.floors.highest());
         }
         self.clock.start(now);

@@ -401,15 +401,13 @@ fn a_lease_does_not_outlive_its_epoch() {
     all_write(&mut cluster, 2, &[1, 2, 3]);
 }
 
-/// Every replica crashes at every step of a change of members.
+/// Every replica crashes at every step of a change of members; every second time with a new journal that is lost.
 #[test]
 fn a_crash_at_every_step_is_survived() {
-    for to in [&[1, 2, 3, 4][..], &[1, 2, 4], &[1, 2], &[3, 4, 5]] {
+    for to in [&[1, 2, 4][..], &[1, 2], &[3, 4, 5]] {
         for victim in 1..=4 {
-            for at in 0..24 {
-                for loses in [false, true] {
-                    crash_at(to, victim, at, loses);
-                }
+            for at in 0..20 {
+                crash_at(to, victim, at, (at + victim) % 2 == 0);
             }
         }
     }

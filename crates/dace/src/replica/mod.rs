@@ -168,9 +168,13 @@ impl Replica {
             let core = new.core_for(&membership, base)?;
             new.served.insert(membership.epoch, Served { membership, core, wants: false });
         }
-        let present = new.stored.as_ref().map(|stored| stored.membership.clone());
-        let unserved = |membership: &Membership| membership.has(replica) && !new.served.contains_key(&membership.epoch);
-        if let Some(membership) = present.filter(unserved) {
+        let unserved = |stored: &&Stored| {
+            let Stored { cut, membership } = stored;
+            let served = new.served.contains_key(&membership.epoch) || membership.epoch <= over;
+            // A later epoch may have been entered in vain before its journal was durable; the first begins once.
+            membership.has(replica) && !served && (membership.entry.is_some() || *cut == Timestamp::ZERO)
+        };
+        if let Some(membership) = new.stored.as_ref().filter(unserved).map(|stored| stored.membership.clone()) {
             let core = new.core_for(&membership, None)?;
             new.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
             new.served.insert(membership.epoch, Served { membership, core, wants: false });
@@ -304,6 +308,8 @@ impl Replica {
             .known
             .values()
             .filter(|known| known.epoch > self.over && known.has(self.replica))
+            // Who was in the first epoch has a journal of it: without one its disk was replaced.
+            .filter(|known| known.entry.is_some())
             .filter(|known| known.epoch >= self.state && !self.served.contains_key(&known.epoch))
             .cloned()
             .collect();

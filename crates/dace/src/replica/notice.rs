@@ -123,13 +123,11 @@ impl Replica {
         let leaves = self.known.get(&newest).is_some_and(|known| !known.has(self.replica))
             && newest.0 == self.over.0 + 1
             && self.joined;
-        // A core that has not ended may still lead to the state, and costs nothing.
-        let gone: Vec<Epoch> = self
-            .served
-            .keys()
-            .copied()
-            .filter(|epoch| *epoch <= self.over && (leaves || *epoch < self.state))
-            .collect();
+        // A core that has not ended may still lead to the state, and costs nothing. Incarnations are numbered on from the
+        // newest journal, so that must be durable before the others go.
+        let entered = self.served.values().next_back().is_some_and(|newest| newest.core.has_entered());
+        let done = |epoch: Epoch| epoch <= self.over && (leaves || (epoch < self.state && entered));
+        let gone: Vec<Epoch> = self.served.keys().copied().filter(|epoch| done(*epoch)).collect();
         for epoch in gone {
             self.served.remove(&epoch);
             self.outputs.push_back(ReplicaOutput::Closed { epoch });

@@ -237,8 +237,7 @@ impl Cluster {
     }
 
     fn note_own(&mut self, r: u32, id: CommandId, slots: SlotSet) {
-        assert!(!self.decided.contains_key(&id), "an id is given once: {id}");
-        self.slots.insert(id, slots);
+        assert!(self.slots.insert(id, slots).is_none(), "an id is given once: {id}");
         self.node(r).own.insert(id);
     }
 
