@@ -6,7 +6,7 @@ mod epochs;
 
 use dace::{LeaseTiming, Zone};
 use epochs::{Cluster, of};
-use types::{Epoch, ReplicaId, Slot, SlotSet};
+use types::{Epoch, Incarnation, ReplicaId, Slot, SlotSet};
 
 fn slot(n: u16) -> SlotSet {
     SlotSet::of(vec![Slot(n)])
@@ -297,6 +297,56 @@ fn a_member_that_slept_is_removed_when_it_comes_back() {
     }
     assert!(cluster.nodes[&3].removed);
     all_write(&mut cluster, 2, &[1, 2, 4]);
+}
+
+/// One of those who had the state is lost for good, and the other restarts: it still knows that the old epoch is over, so the
+/// third does not wait there for votes that nobody can give. (Found by `reconfigs.rs`.)
+#[test]
+fn that_an_epoch_is_over_outlives_a_restart() {
+    let mut cluster = cluster(3, 1, 4);
+    cluster.crash(3, true);
+    cluster.replica(1).prefer(&[ReplicaId(2)]);
+    cluster.reconfigure(1, &of(&[2, 3, 4])).unwrap();
+    for _ in 0..6 {
+        cluster.settle();
+    }
+    assert!(cluster.nodes[&1].removed && cluster.nodes[&2].over == Epoch(1));
+    cluster.crash(4, true);
+    cluster.crash(2, true);
+    cluster.start(2);
+    cluster.start(3);
+    for _ in 0..6 {
+        cluster.settle();
+    }
+    assert_eq!(cluster.nodes[&3].membership.as_ref().unwrap().epoch, Epoch(2), "by a snapshot");
+    cluster.replica(2).prefer(&[ReplicaId(3)]);
+    cluster.replica(3).prefer(&[ReplicaId(2)]);
+    all_write(&mut cluster, 2, &[2, 3]);
+}
+
+/// The numbers of incarnations go on from the newest journal: an older one stays until that is durable.
+#[test]
+fn a_journal_is_kept_until_the_next_one_has_begun_durably() {
+    let mut cluster = cluster(3, 1, 3);
+    cluster.replica(1).prefer(&[ReplicaId(2)]);
+    cluster.reconfigure(1, &of(&[1, 2, 3])).unwrap();
+    cluster.talk(&[1, 2]);
+    cluster.store(1);
+    cluster.store(2);
+    cluster.talk(&[1, 2]);
+    cluster.notify(1, 3);
+    assert!(cluster.install(1, 3));
+    assert_eq!(cluster.nodes[&3].over, Epoch(1));
+    let epochs = |cluster: &Cluster| cluster.nodes[&3].journals.keys().copied().collect::<Vec<_>>();
+    assert_eq!(epochs(&cluster), [Epoch(1), Epoch(2)]);
+    cluster.crash(3, true);
+    assert_eq!(epochs(&cluster), [Epoch(1)], "the new one is lost");
+    cluster.start(3);
+    cluster.flush(3);
+    assert_eq!(epochs(&cluster), [Epoch(2)]);
+    let opened = cluster.nodes[&3].journals[&Epoch(2)].said().next().unwrap().header.id.incarnation;
+    assert!(opened > Incarnation(1), "{opened:?}");
+    all_write(&mut cluster, 2, &[1, 2, 3]);
 }
 
 #[test]
