@@ -26,6 +26,9 @@ impl Core {
         if known.payload.is_none() || known.t0 == Timestamp::ZERO || self.phase == Phase::Restoring {
             return;
         }
+        if self.refuses(id) {
+            return;
+        }
         let t0 = known.t0;
         let bound = self.clock.reading().plus_ns(CLOCK_AHEAD_NS_MAX);
         if t0 > bound {

@@ -4,7 +4,7 @@
 
 use types::journal::{RecordHeader, RecordKind};
 use types::limits::{SLOTS, ZONE_LEN_MAX};
-use types::{CommandId, SlotSet, Timestamp};
+use types::{CommandId, Incarnation, SlotSet, Timestamp};
 
 use crate::base::POSITION_MAX;
 use crate::clock::SAID_MAX;
@@ -13,7 +13,6 @@ use crate::config::Member;
 use crate::core::Core;
 use crate::journal::Stream;
 use crate::message::Fetched;
-use crate::restore::is_later;
 use crate::stream::{PeerBase, Refused, StreamError, said};
 
 /// No duel of recoveries gets here: ballots above this would overflow.
@@ -38,7 +37,9 @@ impl Core {
         let pending = journal.pending.iter().rev().find(|record| record.header.kind == RecordKind::Open);
         let known = pending.map_or(journal.incarnation, |record| record.header.id.incarnation);
         let replica = self.config.members[member];
-        let follows = known.0.checked_add(1) == Some(header.id.incarnation.0);
+        // The journals of a replica go on with its numbers from epoch to epoch.
+        let begins = known == Incarnation(0) && !self.span.is_first();
+        let follows = known.0.checked_add(1) == Some(header.id.incarnation.0) || begins;
         if follows && header.id.replica == replica {
             return Ok(());
         }
@@ -53,8 +54,8 @@ impl Core {
         if header.epoch != self.config.epoch {
             return Some("another epoch");
         }
-        if is_later(kind) {
-            return Some("a kind that is not said in this version");
+        if matches!(kind, K::Enter | K::Have) {
+            return self.span.fault_of(header);
         }
         if kind == K::Clock {
             return None;
@@ -138,6 +139,10 @@ impl Core {
             return decision.timestamp == timestamp;
         }
         if timestamp <= self.executed_cut {
+            return true;
+        }
+        if self.ended().is_some_and(|end| (timestamp, id) > end) {
+            // Void: no frontier and no cut speaks of it.
             return true;
         }
         let passed = |slots: &SlotSet| match slots {

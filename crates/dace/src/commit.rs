@@ -174,6 +174,7 @@ impl Core {
             Some(slots) => self.wake_slots(slots),
             None => self.wake_all(),
         }
+        self.enter_on_decided(id, timestamp);
         if timestamp <= self.executed_cut {
             // The restored state holds its effect already.
             self.mark_executed(id);

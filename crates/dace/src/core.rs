@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::command::Commands;
 use crate::config::{Config, ConfigError, Member, Restore};
 use crate::cut::Cuts;
+use crate::epoch::Span;
 use crate::execute::Frontier;
 use crate::floors::Floors;
 use crate::grant::Grants;
@@ -33,6 +34,8 @@ pub struct Core {
     /// This replica's place among the members.
     pub(crate) me: Member,
     pub(crate) phase: Phase,
+    /// Where its epoch begins and ends.
+    pub(crate) span: Span,
     pub(crate) clock: Clock,
     pub(crate) readings: Readings,
     /// What is promised by own attaches, durable or not.
@@ -150,6 +153,7 @@ impl Core {
         let mut core = Self {
             me,
             phase: Phase::Restoring,
+            span: Span::new(),
             clock: Clock::new(n == 1),
             readings: Readings::new(n),
             floors: Floors::new(),
@@ -222,13 +226,15 @@ impl Core {
             return Err(StartError::Unvouched(self.vouchers.count_ones()));
         }
         let ceiling = self.clock.ceiling_durable();
-        if self.is_alone() {
+        if self.is_alone() && self.ended().is_none() {
             if self.executed_cut > ceiling {
                 return Err(StartError::JournalBehindState { cut: self.executed_cut, ceiling });
             }
             if let Some((timestamp, id)) = self.blocks().first().filter(|(t, _)| *t <= self.executed_cut) {
                 return Err(StartError::Undecided { cut: self.executed_cut, id, timestamp });
             }
+        }
+        if self.is_alone() {
             self.clock.observe(self.floors.highest());
         }
         self.clock.start(now);
@@ -249,6 +255,7 @@ impl Core {
         self.append(Record::bare(RecordKind::Open, self.config.epoch, position, id, self.clock.reading()));
         self.opened = Opened { position, at: self.clock.reading() };
         self.phase = Phase::Opening { position };
+        self.enter();
         self.pend_restored();
         if self.is_alone() {
             self.decide_leftovers();
@@ -386,8 +393,8 @@ impl Core {
     /// Puts out all that became possible. A cut goes before the commands above it.
     pub(crate) fn advance(&mut self) {
         self.activate_leases();
-        while self.cut_next() || self.execute_next() {}
-        debug_assert!(self.has_woken_all(), "what may be executed was woken");
+        while (self.may_cut() && self.cut_next()) || (self.may_execute() && self.execute_next()) {}
+        debug_assert!(!self.may_execute() || self.has_woken_all(), "what may be executed was woken");
         self.finish_reads();
         self.finish_leased_reads();
     }

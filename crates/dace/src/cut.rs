@@ -41,6 +41,25 @@ impl Cuts {
         self.due.insert(timestamp.tick_end());
     }
 
+    /// A cut was put out.
+    pub(crate) fn take(&mut self, cut: Timestamp) {
+        assert!(cut > self.last && self.due.first() == Some(&cut), "cuts are taken in order");
+        self.due.pop_first();
+        self.last = cut;
+    }
+
+    /// The epoch ends at `cut`: no cut of it comes behind that.
+    pub(crate) fn force(&mut self, cut: Timestamp) {
+        assert!(cut > self.last && self.due.first().is_none_or(|due| *due >= cut), "the last cut comes last");
+        self.last = cut;
+        self.due.clear();
+    }
+
+    /// No more cuts are taken.
+    pub(crate) fn stop(&mut self) {
+        self.due.clear();
+    }
+
     /// A snapshot at `cut` took the place of the state.
     pub(crate) fn installed(&mut self, cut: Timestamp) {
         assert!(cut > self.last, "a snapshot is ahead of the state");

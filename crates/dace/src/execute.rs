@@ -9,6 +9,7 @@ use crate::core::Core;
 use crate::index::Place;
 use crate::mutant::Mutant;
 use crate::output::Output;
+use crate::reconfig::Reconfig;
 
 /// The last place executed per slot: what a snapshot and a quorum read compare with.
 #[derive(Clone)]
@@ -144,6 +145,10 @@ impl Core {
         assert!(timestamp > self.cuts.last(), "nothing is executed at or below a cut: {place:?}");
         let was = self.committed.remove(place, Some(&payload.slots));
         assert!(was, "a command is executed once: {id}");
+        let next = Reconfig::from_body(&payload.body).filter(|_| self.ended().is_none());
+        if next.is_some() {
+            self.close_ticks(place);
+        }
         self.frontier.raise(&payload.slots, place);
         self.reads.handle_executed(&payload.slots);
         let pended = self.commands.at_mut(id).and_then(|known| known.pended.take());
@@ -153,6 +158,9 @@ impl Core {
         self.wake_slots(&payload.slots);
         let durable = if position > 0 && self.is_alone() { position } else { self.durable };
         self.outputs.push_back(Output::Execute { timestamp, id, body: payload.body, durable });
+        if let Some(next) = next {
+            self.end_epoch(place, next);
+        }
         self.settles(id, pended);
     }
 

@@ -89,6 +89,9 @@ impl Core {
         if header.id.incarnation != self.journals[member].incarnation {
             return;
         }
+        if self.is_sealed() {
+            return;
+        }
         let now = self.clock.mono_ns();
         let zone = Zone(record.body.clone());
         self.grants.forget_ended(now);

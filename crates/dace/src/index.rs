@@ -87,6 +87,11 @@ impl SlotIndex {
         }
     }
 
+    /// Those that stand in every slot, rising.
+    pub(crate) fn everywhere(&self) -> impl Iterator<Item = Place> + '_ {
+        self.everywhere.iter().copied()
+    }
+
     /// Those that name `slot`, rising; without those that stand in every slot.
     pub(crate) fn listed_in(&self, slot: Slot) -> &[Place] {
         &self.slots[usize::from(slot.0)]

@@ -17,6 +17,7 @@ use crate::config::Member;
 use crate::core::Core;
 use crate::mutant::Mutant;
 use crate::output::Output;
+use crate::reconfig::is_reconfig;
 use crate::status::Phase;
 use crate::timer::Timer;
 
@@ -135,6 +136,11 @@ impl Leases {
         self.last_read = 1 << 63 | u64::from(incarnation.0) << 31;
     }
 
+    /// No read of this epoch is answered any more: those that wait.
+    pub(crate) fn end_reads(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.waiting).into_keys().collect()
+    }
+
     /// How many reads wait for pending writes.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
@@ -162,6 +168,9 @@ impl Core {
     pub(crate) fn touches(&self, known: &Known, zone: &Zone) -> bool {
         let Some(payload) = &known.payload else { return true };
         let Some(at) = slots_len(&payload.body) else { return true };
+        if self.mutates(Mutant::ReconfigInNoZone) && is_reconfig(&payload.body) {
+            return false;
+        }
         *payload.slots == SlotSet::All || self.zones.touches(&payload.body[at..], zone)
     }
 
@@ -193,6 +202,11 @@ impl Core {
     /// Until when the lease of a zone is held, in ns of the monotonic clock; `None` if it is not held now.
     #[must_use]
     pub fn lease_until(&self, zone: &Zone) -> Option<u64> {
+        // A Reconfig writes every key, and what comes behind it is not of this epoch.
+        let sealed = self.is_sealed() && !self.mutates(Mutant::LeasedReadAfterSeal);
+        if !self.has_state() || (sealed && !self.mutates(Mutant::LeaseOutlivesEpoch)) {
+            return None;
+        }
         let now = self.clock.mono_ns();
         let held = self.leases.held.get(zone)?;
         let mut until: Vec<u64> = held
@@ -301,6 +315,17 @@ impl Core {
         }
     }
 
+    /// The epoch has ended: its leases are over, whatever deadline was put out.
+    pub(crate) fn end_leases(&mut self) {
+        if self.mutates(Mutant::LeaseOutlivesEpoch) {
+            return;
+        }
+        self.leases.held.clear();
+        for zone in std::mem::take(&mut self.leases.published).into_keys() {
+            self.outputs.push_back(Output::Lease { zone, until: 0 });
+        }
+    }
+
     /// Puts out the deadlines that have changed.
     fn publish_leases(&mut self) {
         let zones: Vec<Zone> = self.leases.held.keys().cloned().collect();
@@ -386,7 +411,7 @@ impl Core {
     /// A command is attached, or known to be decided, from now on: readers beside the loop wait for it. Goes before
     /// the record that says so.
     pub(crate) fn pend(&mut self, id: CommandId) {
-        if !self.publishes {
+        if !self.publishes || self.ended().is_some() {
             return;
         }
         let Some(known) = self.commands.at_mut(id) else { return };
@@ -417,6 +442,6 @@ impl Core {
 /// Bytes of the slots at the head of a proposal body.
 fn slots_len(body: &[u8]) -> Option<usize> {
     let count = u16::from_be_bytes(*body.first_chunk::<2>()?);
-    let len = if count == u16::MAX { 2 } else { 2 + 2 * usize::from(count) };
+    let len = if count >= u16::MAX - 1 { 2 } else { 2 + 2 * usize::from(count) };
     (len <= body.len()).then_some(len)
 }

@@ -34,6 +34,7 @@ mod commit;
 mod config;
 mod core;
 mod cut;
+mod epoch;
 mod execute;
 mod floors;
 mod grant;
@@ -46,7 +47,9 @@ mod output;
 mod propose;
 mod read;
 mod readings;
+mod reconfig;
 mod recover;
+mod replica;
 mod restore;
 mod settled;
 mod snapshot;
@@ -63,6 +66,10 @@ pub use self::message::{Fetched, Message, Watermark};
 pub use self::mutant::Mutant;
 pub use self::output::{Kept, Output, Record};
 pub use self::propose::{Submission, SubmitError};
+pub use self::reconfig::{Entry, Membership, Reconfig};
+pub use self::replica::{
+    EpochJournal, HelloError, Notice, ReconfigError, Remains, Replica, ReplicaOutput, SetUp, Standing, Stored,
+};
 pub use self::restore::{RestoreError, RestoreFault};
 pub use self::status::{Counters, Phase, Status};
 pub use self::stream::{Beat, Behind, Hello, PeerBase, Refused, StreamError};

@@ -2,7 +2,7 @@
 //! no vote travels this way.
 
 use bytes::Bytes;
-use types::journal::{RecordKind, decode_proposal};
+use types::journal::RecordKind;
 use types::{CommandId, Now, ReplicaId, SlotSet, Timestamp};
 
 use crate::check::are_slots;
@@ -11,6 +11,7 @@ use crate::core::Core;
 use crate::index::Place;
 use crate::journal::Stream;
 use crate::output::{Output, Record};
+use crate::reconfig::check_body;
 use crate::status::Phase;
 use crate::stream::Hello;
 use crate::timer::Timer;
@@ -142,7 +143,7 @@ impl Core {
 
     fn handle_fetched(&mut self, fetched: &Fetched) {
         let id = fetched.id;
-        let sensible = fetched.is_sensible(self.config.n()) && decode_proposal(&fetched.body).is_ok();
+        let sensible = fetched.is_sensible(self.config.n()) && check_body(&fetched.body).is_ok();
         if self.is_settled(id) || self.commands.at(id).is_none() || !sensible {
             return;
         }

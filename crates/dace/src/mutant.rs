@@ -123,6 +123,32 @@ mutants! {
     SnapshotDropsAttached = "snapshot_drops_attached",
     /// Section 9: a cut does not wait for what is attached below it.
     EarlyCut = "early_cut",
+    /// Section 8: commands of the old epoch are executed behind the Reconfig.
+    NothingVoid = "nothing_void",
+    /// Section 8: the attaches of void commands hold up the next epoch.
+    VoidBlocks = "void_blocks",
+    /// Section 8: who has attached a Reconfig votes on nothing else of the epoch.
+    SealedRefuses = "sealed_refuses",
+    /// Section 8: two Reconfigs that are decided make two epochs of one number.
+    EntersOnDecided = "enters_on_decided",
+    /// Section 8: a member of the next epoch begins without floors at the Reconfig.
+    EnterWithoutFloors = "enter_without_floors",
+    /// Section 8: commands are executed before the state at the Reconfig is there.
+    ExecutesBeforeState = "executes_before_state",
+    /// Section 8: leased reads after a Reconfig was attached.
+    LeasedReadAfterSeal = "leased_read_after_seal",
+    /// Section 8: a lease is good after its epoch has ended.
+    LeaseOutlivesEpoch = "lease_outlives_epoch",
+    /// Section 8: a Reconfig is not a write of every key.
+    ReconfigInNoZone = "reconfig_in_no_zone",
+    /// Section 8: an old member stops when it has executed the Reconfig.
+    StopsOnExecution = "stops_on_execution",
+    /// Section 8: an old member stops when enough of the new ones have entered.
+    StopsOnEnter = "stops_on_enter",
+    /// Section 8: `Have` is said before the state is durable.
+    HaveNotDurable = "have_not_durable",
+    /// Section 8: no cut is forced at the Reconfig.
+    CutNotForced = "cut_not_forced",
     /// A bucket command takes one slot only.
     StarInOneSlot = "star_in_one_slot",
 }
@@ -141,6 +167,23 @@ impl Mutant {
         Self::GrantOfAnyIncarnation,
         Self::QuorumIgnoresGrants,
         Self::RenewsWhileHeldUp,
+    ];
+
+    /// Those that take out a rule of reconfiguration: nothing shows where the epoch does not change.
+    pub const OF_RECONFIG: &'static [Self] = &[
+        Self::NothingVoid,
+        Self::VoidBlocks,
+        Self::SealedRefuses,
+        Self::EntersOnDecided,
+        Self::EnterWithoutFloors,
+        Self::ExecutesBeforeState,
+        Self::LeasedReadAfterSeal,
+        Self::LeaseOutlivesEpoch,
+        Self::ReconfigInNoZone,
+        Self::StopsOnExecution,
+        Self::StopsOnEnter,
+        Self::HaveNotDurable,
+        Self::CutNotForced,
     ];
 }
 

@@ -6,6 +6,7 @@ use types::{CommandId, Epoch, ReplicaId, SlotSet, Timestamp};
 
 use crate::lease::Zone;
 use crate::message::Message;
+use crate::reconfig::{Entry, Reconfig};
 
 /// A said record, as it goes to the journal and comes back from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,6 +126,24 @@ pub enum Output {
         zone: Zone,
         /// In ns of the monotonic clock; 0: not held.
         until: u64,
+    },
+    /// An own command of the epoch that has ended, not executed before its Reconfig: it has no effect at any replica. To
+    /// be tried again in the next epoch, under a new id.
+    Void {
+        /// The command.
+        id: CommandId,
+    },
+    /// A read, leased or not, that the end of the epoch overtook: to be asked anew in the next one.
+    ReadAgain {
+        /// The read.
+        read: u64,
+    },
+    /// The Reconfig that was put out last as [`Output::Execute`], and cut, has ended the epoch. For [`crate::Replica`].
+    Ended {
+        /// The Reconfig.
+        entry: Entry,
+        /// What it says.
+        next: Reconfig,
     },
     /// The state here is too old to go on by journals: fetch a peer's stored state at this cut or above, and
     /// install it ([`crate::Core::handle_snapshot`]).

@@ -10,6 +10,7 @@ use crate::config::Member;
 use crate::core::Core;
 use crate::mutant::Mutant;
 use crate::output::Record;
+use crate::reconfig::{Reconfig, is_reconfig};
 use crate::status::Phase;
 use crate::timer::Timer;
 
@@ -41,6 +42,9 @@ pub enum SubmitError {
     /// Too few clock readings of other replicas are fresh, or the own clock is far ahead of them.
     #[error("the clock of this replica cannot be compared with enough others, or is too far ahead of them")]
     Clock,
+    /// A Reconfig is under way: the next epoch takes it.
+    #[error("the replica set of the group is changing: try again when it has changed")]
+    Sealed,
     /// The body is over the limit.
     #[error("a proposal body of {0} bytes is over the limit of {BODY_LEN_MAX}")]
     TooLong(usize),
@@ -51,7 +55,7 @@ impl SubmitError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Full | Self::NotStarted | Self::Clock => true,
+            Self::Full | Self::NotStarted | Self::Clock | Self::Sealed => true,
             Self::TooLong(_) => false,
         }
     }
@@ -66,6 +70,9 @@ impl Core {
         if self.phase != Phase::Running {
             return Err(SubmitError::NotStarted);
         }
+        if self.is_sealed() {
+            return Err(SubmitError::Sealed);
+        }
         let len = submission.body.len();
         if len > BODY_LEN_MAX {
             return Err(SubmitError::TooLong(len));
@@ -76,6 +83,8 @@ impl Core {
             return Err(SubmitError::Full);
         }
         assert!(begins_with(&submission.body, &submission.slots), "the body says the slots of the submission");
+        let names_group = !is_reconfig(&submission.body) || Reconfig::from_body(&submission.body).is_some();
+        assert!(names_group, "a Reconfig names a group");
         self.clock.advance(now);
         if !self.verdict().speaks() {
             self.counters.muted += 1;
@@ -178,7 +187,7 @@ fn begins_with(body: &[u8], slots: &SlotSet) -> bool {
     let Some((count, rest)) = body.split_first_chunk::<2>() else { return false };
     let count = u16::from_be_bytes(*count);
     match slots {
-        SlotSet::All => count == u16::MAX,
+        SlotSet::All => count >= u16::MAX - 1,
         SlotSet::Some(slots) => {
             usize::from(count) == slots.len()
                 && rest.len() >= 2 * slots.len()

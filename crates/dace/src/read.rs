@@ -71,6 +71,11 @@ impl Reads {
         }
     }
 
+    /// No read of this epoch is answered any more: those that wait.
+    pub(crate) fn end(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.open).into_values().map(|open| open.read).collect()
+    }
+
     /// The state is another one.
     pub(crate) fn handle_snapshot(&mut self) {
         for open in self.open.values_mut() {
@@ -85,6 +90,9 @@ impl Core {
     pub fn handle_read(&mut self, now: Now, slots: SlotSet) -> Result<u64, SubmitError> {
         if self.phase != Phase::Running {
             return Err(SubmitError::NotStarted);
+        }
+        if self.ended().is_some() {
+            return Err(SubmitError::Sealed);
         }
         if self.reads.open.len() >= READS_MAX {
             return Err(SubmitError::Full);
@@ -183,7 +191,7 @@ impl Core {
 
     /// Puts out the reads for which a majority of the replies is executed here.
     pub(crate) fn finish_reads(&mut self) {
-        if self.reads.open.is_empty() {
+        if self.reads.open.is_empty() || !(self.has_state() || self.may_execute()) {
             return;
         }
         let needed = self.config.majority() - usize::from(self.mutates(Mutant::SmallReadQuorum));

@@ -49,6 +49,11 @@ impl Readings {
         self.of[member] = Some(Reading { timestamp, mono_ns });
     }
 
+    /// Takes over what is known of a member's clock elsewhere.
+    pub(crate) fn inherit(&mut self, member: Member, others: &Self, other: Member) {
+        self.of[member] = self.of[member].or(others.of[other]);
+    }
+
     /// Compares `own` (the clock of member `me` at `mono_ns`) with the fresh readings, each advanced by the
     /// time since it came.
     pub(crate) fn judge(&self, me: Member, own: Timestamp, mono_ns: u64, f: usize) -> Verdict {

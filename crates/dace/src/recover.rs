@@ -140,10 +140,11 @@ impl Core {
         if member == self.me || self.phase == Phase::Restoring {
             return;
         }
-        let Some(known) = self.commands.at_mut(id) else { return };
-        if ballot <= known.joined || known.payload.is_none() {
+        let Some(known) = self.commands.at(id) else { return };
+        if ballot <= known.joined || known.payload.is_none() || self.refuses(id) {
             return;
         }
+        let Some(known) = self.commands.at_mut(id) else { return };
         known.joined = ballot;
         if known.lead != Lead::None {
             self.counters.duels += 1;
@@ -301,10 +302,11 @@ impl Core {
         if member == self.me || self.phase == Phase::Restoring {
             return;
         }
-        let Some(known) = self.commands.at_mut(id) else { return };
-        if header.ballot < known.joined || known.payload.is_none() {
+        let Some(known) = self.commands.at(id) else { return };
+        if header.ballot < known.joined || known.payload.is_none() || self.refuses(id) {
             return;
         }
+        let Some(known) = self.commands.at_mut(id) else { return };
         if known.accepted.is_some_and(|(ballot, value)| ballot == header.ballot && value != header.timestamp) {
             return self.distrust(member);
         }

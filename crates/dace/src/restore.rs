@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::journal::Opened;
 use crate::lease::Zone;
 use crate::output::{Kept, Record};
+use crate::reconfig::check_body;
 use crate::status::Phase;
 use crate::stream::said;
 
@@ -107,7 +108,7 @@ impl Core {
         if self.phase != Phase::Restoring {
             return Err(RestoreError { position: self.appended, fault: RestoreFault::Started });
         }
-        if let Err(fault) = decode_proposal(&kept.body) {
+        if let Err(fault) = check_body(&kept.body) {
             return Err(RestoreError { position: self.appended, fault: fault.into() });
         }
         if self.settled.contains(kept.header.id) {
@@ -169,7 +170,8 @@ impl Core {
             RecordKind::Clock => self.replay_clock(&header)?,
             RecordKind::Propose => self.replay_propose(&record)?,
             RecordKind::Commit if self.is_alone() => self.replay_lone_commit(&header)?,
-            kind if self.is_alone() || is_later(kind) => return Err(RestoreFault::Kind(kind)),
+            RecordKind::Enter | RecordKind::Have => self.replay_epoch_record(&header)?,
+            kind if self.is_alone() => return Err(RestoreFault::Kind(kind)),
             RecordKind::LeaseRequest => {}
             RecordKind::LeaseGrant => self.replay_grant(&header, &record.body, record.salt),
             _ => self.replay_vote(&header),
@@ -207,7 +209,8 @@ impl Core {
             return Err(RestoreFault::Epoch(header.epoch));
         }
         let own = self.is_alone() || matches!(header.kind, RecordKind::Open | RecordKind::Propose);
-        if own && header.kind != RecordKind::Clock && header.id.replica != self.config.replica {
+        let names_another = matches!(header.kind, RecordKind::Clock | RecordKind::Enter | RecordKind::Have);
+        if own && !names_another && header.id.replica != self.config.replica {
             return Err(RestoreFault::Replica(header.id.replica));
         }
         if self.is_alone() { self.check_lone_header(header) } else { Ok(()) }
@@ -236,7 +239,10 @@ impl Core {
     }
 
     fn replay_open(&mut self, header: &RecordHeader) -> Result<(), RestoreFault> {
-        let expected = Incarnation(self.incarnation.0.saturating_add(1));
+        let follows = Incarnation(self.incarnation.0.saturating_add(1));
+        // The journal of a later epoch goes on with the numbers of the one before.
+        let begins = self.incarnation == Incarnation(0) && !self.span.is_first();
+        let expected = if begins { header.id.incarnation.max(follows) } else { follows };
         if header.id.incarnation != expected {
             return Err(RestoreFault::Incarnation { expected, found: header.id.incarnation });
         }
@@ -251,6 +257,11 @@ impl Core {
         self.opened = Opened { position: header.position, at: header.timestamp };
         self.counter = 0;
         Ok(())
+    }
+
+    /// Its core acts on it like on a peer's.
+    fn replay_epoch_record(&self, header: &RecordHeader) -> Result<(), RestoreFault> {
+        self.span.fault_of(header).map_or(Ok(()), |_| Err(RestoreFault::Field("epoch's beginning")))
     }
 
     fn replay_clock(&mut self, header: &RecordHeader) -> Result<(), RestoreFault> {
@@ -285,7 +296,8 @@ impl Core {
         if usize::try_from(header.body_len) != Ok(body.len()) && !erased {
             return Err(RestoreFault::Body { expected: header.body_len });
         }
-        let slots = if erased { SlotSet::All } else { self.ordered(decode_proposal(body)?.0) };
+        let slots =
+            if erased { SlotSet::All } else { self.ordered(check_body(body).and_then(|()| decode_proposal(body))?.0) };
         let settled = self.settled.contains(id);
         if !settled {
             self.note_mark(timestamp);
@@ -360,12 +372,6 @@ impl Core {
             }
         }
     }
-}
-
-/// Kinds that this version never says.
-pub(crate) fn is_later(kind: RecordKind) -> bool {
-    use RecordKind as K;
-    matches!(kind, K::Enter | K::Have)
 }
 
 /// Whether a restored timestamp is above `floor` and within what a journal holds.

@@ -5,6 +5,7 @@ use types::{CommandId, Timestamp};
 
 use crate::command::{Decision, Lead, Stage};
 use crate::core::Core;
+use crate::epoch::State;
 use crate::execute::Frontier;
 use crate::mutant::Mutant;
 use crate::status::Phase;
@@ -15,6 +16,7 @@ impl Core {
         assert!(cut <= self.cuts.last().max(self.executed_cut), "only what was cut is stored");
         let own = &mut self.journals[self.me];
         own.stored = own.stored.max(cut);
+        self.say_have();
     }
 
     /// The highest cut that `n - f` members hold durably, this replica among them.
@@ -54,12 +56,25 @@ impl Core {
         assert!(self.phase != Phase::Restoring, "a snapshot is installed after the start");
         self.clock.advance(now);
         self.counters.snapshots += 1;
+        self.take_state(cut);
+        self.journals[self.me].stored = cut;
+        if self.mutates(Mutant::SnapshotDropsAttached) {
+            self.drop_attached();
+        }
+        self.say_have();
+        self.advance();
+    }
+
+    /// The state here is now exactly that at `cut`.
+    pub(crate) fn take_state(&mut self, cut: Timestamp) {
+        if !self.has_state() {
+            self.span.state = State::Within;
+        }
         self.executed_cut = cut;
         self.cuts.installed(cut);
         self.reads.handle_snapshot();
         self.frontier = Frontier::new();
         self.frontier.raise_all(cut);
-        self.journals[self.me].stored = cut;
         let decided: Vec<(CommandId, Decision, Stage)> = self
             .commands
             .iter()
@@ -78,13 +93,9 @@ impl Core {
                 _ => {}
             }
         }
-        if self.mutates(Mutant::SnapshotDropsAttached) {
-            self.drop_attached();
-        }
         self.settle_told();
         self.wake.clear();
         self.wake_all();
-        self.advance();
     }
 
     fn execute_again(&mut self, id: CommandId, timestamp: Timestamp) {

@@ -50,6 +50,10 @@ pub struct Counters {
     pub contended_reads: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Reconfigs executed.
+    pub epochs_ended: u64,
+    /// Own commands that a Reconfig made void.
+    pub voided: u64,
     /// Lease grants given.
     pub grants: u64,
     /// Requests not granted, because something was held back on the holder's account.

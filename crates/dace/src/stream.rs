@@ -10,6 +10,7 @@ use crate::journal::{Opened, Stream};
 use crate::mutant::Mutant;
 use crate::output::Record;
 use crate::readings::Verdict;
+use crate::reconfig::check_body;
 use crate::status::Phase;
 use crate::timer::Timer;
 
@@ -210,6 +211,7 @@ impl Core {
         }
         journal.floors.raise_all(base.cut);
         journal.stream = Stream::Open;
+        self.span.based(member);
         self.drop_doubtful(member);
         self.advance();
         Ok(())
@@ -224,7 +226,7 @@ impl Core {
             return Err(StreamError::Position { expected, found: position });
         }
         if carries_command(&record.header) {
-            decode_proposal(&record.body).map_err(|fault| StreamError::Payload { position, fault })?;
+            check_body(&record.body).map_err(|fault| StreamError::Payload { position, fault })?;
         }
         self.check_record(member, &record.header)?;
         self.clock.advance(now);
@@ -494,6 +496,7 @@ impl Core {
             RecordKind::Clock | RecordKind::Open => return,
             RecordKind::LeaseRequest => return self.handle_lease_request(member, record),
             RecordKind::LeaseGrant => return self.handle_lease_grant(member, header),
+            RecordKind::Enter | RecordKind::Have => return self.handle_epoch_record(member, header),
             _ => {}
         }
         if self.is_settled(id) {

@@ -2,8 +2,10 @@
 //! must give. `UPDATE_TRANSCRIPTS=1 cargo test -p dace` rewrites the traces; the reviewer reads the diff.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods)]
 
+mod epochs;
 mod group;
 mod script;
+mod story;
 mod world;
 
 use std::fmt::Write as _;
@@ -42,6 +44,9 @@ fn transcripts_hold() {
 /// Runs the commands of a transcript (lines that begin with `> `) and writes what they give under them;
 /// comments (`#`) and empty lines stay.
 fn replay(text: &str) -> String {
+    if story::is_of_epochs(text) {
+        return story::replay(text);
+    }
     if script::is_group(text) {
         return script::replay(text);
     }

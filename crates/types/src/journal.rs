@@ -272,11 +272,29 @@ pub fn encode_proposal(slots: &SlotSet, payload: &[u8]) -> Vec<u8> {
     body
 }
 
-/// The inverse of [`encode_proposal`]: the slots, and where the payload starts.
+/// Stands in place of the number of slots in the body of a Reconfig, which touches every slot.
+const RECONFIG: u16 = u16::MAX - 1;
+
+/// Encodes the body of a `Propose` of a Reconfig (`consensus.md`, section 8): `0xfffe`, then the payload.
+#[must_use]
+pub fn encode_reconfig(payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(2 + payload.len());
+    body.extend_from_slice(&RECONFIG.to_be_bytes());
+    body.extend_from_slice(payload);
+    body
+}
+
+/// The payload of a Reconfig; `None` when this is the body of another command.
+#[must_use]
+pub fn reconfig_of(body: &[u8]) -> Option<&[u8]> {
+    body.strip_prefix(&RECONFIG.to_be_bytes())
+}
+
+/// The inverse of [`encode_proposal`] and [`encode_reconfig`]: the slots, and where the payload starts.
 pub fn decode_proposal(body: &[u8]) -> Result<(SlotSet, usize), LayoutError> {
     let (count, rest) = body.split_first_chunk::<2>().ok_or(LayoutError::Proposal)?;
     let count = u16::from_be_bytes(*count);
-    if count == u16::MAX {
+    if count >= RECONFIG {
         return Ok((SlotSet::All, 2));
     }
     let len = usize::from(count) * 2;

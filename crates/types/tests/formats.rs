@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
-use types::journal::{BatchHead, RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal};
+use types::journal::{
+    BatchHead, RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal, encode_reconfig, reconfig_of,
+};
 use types::{ClusterId, CommandId, Epoch, GroupId, Incarnation, OrderKey, ReplicaId, Slot, SlotSet, Timestamp};
 
 const DOCUMENT: &str = include_str!("../../../docs/formats.md");
@@ -67,6 +69,7 @@ fn computed(name: &str) -> Option<String> {
         "order-key" => hex(&ORDER.to_bytes()),
         "order-key-block" => hex(&OrderKey::block(TIMESTAMP.tick_end()).to_bytes()),
         "proposal-all" => hex(&encode_proposal(&SlotSet::All, b"payload")),
+        "proposal-reconfig" => hex(&encode_reconfig(b"payload")),
         "proposal-some" => hex(&proposal()),
         "body-hash" => hex(&header().body_hash),
         "record-header" => hex(&header().to_bytes()),
@@ -147,6 +150,14 @@ fn a_set_reserved_byte_or_an_unknown_version_is_refused() {
         bytes[at] = value;
         assert!(RecordHeader::from_bytes(&bytes).is_err());
     }
+}
+
+#[test]
+fn a_reconfig_touches_every_slot_and_is_told_apart() {
+    let body = encode_reconfig(b"payload");
+    assert_eq!(decode_proposal(&body), Ok((SlotSet::All, 2)));
+    assert_eq!(reconfig_of(&body), Some(&b"payload"[..]));
+    assert_eq!(reconfig_of(&encode_proposal(&SlotSet::All, b"payload")), None);
 }
 
 #[test]

@@ -357,6 +357,7 @@ impl Group {
                 Output::Settles { id, .. } => drop(node.pending.remove(id)),
                 Output::ReadContended { .. } | Output::LeasedContended { .. } | Output::Lease { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),
+                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {}
             }
             outputs.push((r, output));
         }

@@ -129,7 +129,12 @@ fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
             let restored = answer(group.restore(replica(1)));
             let mut lines = restored;
             if group.is_up(replica(1)) {
-                lines.extend(trace(&group.start(replica(1))));
+                let unasked = words.contains(&"unasked");
+                match if unasked { Ok(()) } else { group.claim(replica(1)) } {
+                    Ok(()) if unasked => lines.extend(trace(&group.start_unasked(replica(1)))),
+                    Ok(()) => lines.extend(trace(&group.start(replica(1)))),
+                    Err(refused) => lines.push(format!("error: {refused}")),
+                }
             }
             lines
         }
@@ -196,7 +201,7 @@ fn trace(outputs: &Outputs) -> Vec<String> {
     outputs.iter().map(|(r, output)| format!("r{r}: {}", line(output))).collect()
 }
 
-fn line(output: &Output) -> String {
+pub(crate) fn line(output: &Output) -> String {
     match output {
         Output::Append(record) => format!("append {}", said(record)),
         Output::Keep(kept) => format!("keep {}", kept.header.id),
@@ -213,6 +218,9 @@ fn line(output: &Output) -> String {
             format!("lease {} until +{}ms", String::from_utf8_lossy(&zone.0), until / 1_000_000)
         }
         Output::WantSnapshot { cut } => format!("want a snapshot at {}", time(*cut)),
+        Output::Void { id } => format!("void {id}"),
+        Output::ReadAgain { read } => format!("again read {read}"),
+        Output::Ended { entry, .. } => format!("ended by {} t={}", entry.reconfig, time(entry.at)),
     }
 }
 
@@ -253,7 +261,8 @@ fn said(record: &Record) -> String {
                 header.aux / 1_000_000
             )
         }
-        kind => panic!("not said yet: {kind:?}"),
+        RecordKind::Enter => format!("{position} enter {id} t={t}"),
+        RecordKind::Have => format!("{position} have {id} t={t}"),
     }
 }
 

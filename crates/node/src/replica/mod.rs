@@ -146,6 +146,9 @@ impl<S: StateRead + ?Sized> Replica<S> {
                 | Output::Pends { .. }
                 | Output::Settles { .. }
                 | Output::Lease { .. }
+                | Output::Void { .. }
+                | Output::ReadAgain { .. }
+                | Output::Ended { .. }
                 | Output::WantSnapshot { .. } => {
                     unreachable!("a group of one has no peers, and its reads do not pass through the core")
                 }

@@ -210,6 +210,9 @@ impl World {
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
                 Output::LeasedReady { read } => self.leased_ready(at, read)?,
                 Output::LeasedContended { read } => self.leased_contended(at, read),
+                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
+                    unreachable!("nobody proposes a Reconfig")
+                }
                 output @ (Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. }) => {
                     let is_late = self.options.defect == Some(Defect::PublishesLate);
                     self.life(at).into_iter().for_each(|life| life.publish(output.clone(), is_late));

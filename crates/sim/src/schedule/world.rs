@@ -580,6 +580,9 @@ impl World {
                 Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. } => {
                     unreachable!("nobody reads beside the loop")
                 }
+                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
+                    unreachable!("nobody proposes a Reconfig")
+                }
             }
         }
     }
