@@ -50,8 +50,11 @@ impl Config {
 
 impl Core {
     /// What this replica says of its journal to those who shall vouch for it, once all of it is restored.
+    ///
+    /// Panics when it has started: what it says now is not over.
     #[must_use]
     pub fn claim(&self) -> Claim {
+        assert!(self.phase == Phase::Restoring, "a replica that has started claims nothing");
         let Opened { position, at } = self.opened;
         Claim {
             last: Hello { incarnation: self.incarnation, opened: position, opened_at: at },
@@ -62,6 +65,8 @@ impl Core {
     /// A peer that starts asks whether this replica vouches for its journal. `Ok` if it does, whatever its own phase:
     /// it has counted nothing that is missing there. Whatever still comes of the peer's last life is dropped from now
     /// on, so that nothing more of it is counted.
+    ///
+    /// The answer is to the life that asked and to no other: a claim that comes when its life has started may be refused.
     pub fn handle_claim(&mut self, from: ReplicaId, claim: Claim) -> Result<(), Refused> {
         let Claim { last, position } = claim;
         let Some(member) = self.config.member(from).filter(|member| *member != self.me) else {
@@ -73,11 +78,15 @@ impl Core {
         let same = last.incarnation == journal.incarnation && opened == journal.opened && position >= journal.durable;
         let later = last.incarnation > journal.incarnation && last.opened > journal.durable;
         if journal.stream == Stream::Refused || !(same || later || trusted) {
-            journal.stream = Stream::Refused;
+            // Of an earlier life than the one that is read: rolled back behind that, or made for that and overtaken by
+            // it. What says hello shows which.
+            let stale = last.incarnation < journal.incarnation && journal.stream != Stream::Refused;
+            journal.stream = if stale { Stream::Closed } else { Stream::Refused };
             let (known, durable) = (journal.incarnation, journal.durable);
             return Err(Refused { ends: Some(position), known, durable, ..Refused::stranger(from, last) });
         }
         journal.stream = Stream::Closed;
+        journal.over = journal.over.max(last.incarnation);
         Ok(())
     }
 

@@ -1,0 +1,152 @@
+//! Narrow schedules of starts that are vouched for, and of commands that others have settled.
+#![allow(clippy::unwrap_used)]
+
+mod group;
+
+use dace::Message;
+use group::Group;
+use types::{CommandId, ReplicaId, Slot, SlotSet, Timestamp};
+
+fn slot(n: u16) -> SlotSet {
+    SlotSet::of(vec![Slot(n)])
+}
+
+fn settle(group: &mut Group) {
+    for _ in 0..3 {
+        group.exchange();
+        group.advance(20_000_000);
+    }
+    group.exchange();
+}
+
+/// `n` replicas that have said something.
+fn busy(n: u32, f: u32) -> Group {
+    let mut group = Group::new(n, f);
+    group.start_all();
+    for r in 1..=n {
+        group.submit(r, &slot(5), b"a").0.unwrap();
+        settle(&mut group);
+    }
+    group
+}
+
+/// A claim overtaken by the life that it was made for: `n - f` others were enough, and this one was asked over a
+/// connection that stood still. Nothing is wrong with the disk.
+#[test]
+fn a_claim_that_comes_late_refuses_nobody() {
+    for reads in [false, true] {
+        let mut group = busy(3, 1);
+        group.crash(3);
+        group.restore(3).unwrap();
+        let claim = group.core(3).claim();
+        group.start(3);
+        group.flush(3, None);
+        group.connect(3, 1).unwrap();
+        if reads {
+            settle(&mut group);
+        }
+        let _ = group.core(1).handle_claim(ReplicaId(3), claim);
+        group.streams.remove(&(3, 1));
+        assert_eq!(group.connect(3, 1).err(), None, "read its new life: {reads}");
+        group.advance(3_000_000_000);
+        settle(&mut group);
+        let id = group.submit(3, &slot(6), b"b").0.unwrap();
+        settle(&mut group);
+        assert!(group.nodes[&1].executed.iter().any(|(_, other)| *other == id), "read its new life: {reads}");
+    }
+}
+
+/// The link of a dead life opens its stream again behind the claim of the next one: what it carries was vouched to be
+/// uncounted.
+#[test]
+fn a_life_that_is_claimed_to_be_over_is_not_read_again() {
+    let mut group = busy(3, 1);
+    let old = group.core(3).hello().unwrap();
+    group.submit(3, &slot(6), b"lost").0.unwrap();
+    group.flush(3, None);
+    let lost = group.core(3).status().durable;
+    let (_, counted) = group.core(1).read_of(ReplicaId(3)).unwrap();
+    assert!(counted < lost);
+    let now = group.node(1).now;
+    let beat = group.core(3).beat(now);
+    let last = group.node(3).journal.clone();
+    // The disk forgets what it called durable and nobody counted.
+    group.node(3).durable = counted;
+    group.crash(3);
+    group.restore(3).unwrap();
+    group.claim(3).unwrap();
+    let core = group.core(1);
+    if let Ok(read) = core.handle_hello(now, ReplicaId(3), old) {
+        for item in last {
+            if let group::Item::Said(record) = item
+                && record.header.position > read
+            {
+                core.handle_record(now, ReplicaId(3), record).unwrap();
+            }
+        }
+        core.handle_beat(now, ReplicaId(3), beat).unwrap();
+    }
+    let (_, after) = group.core(1).read_of(ReplicaId(3)).unwrap();
+    assert_eq!(after, counted, "it has vouched that it counts nothing more of that life");
+}
+
+/// A disk rolled back behind the `Open` of a life that was read says what such a late claim says. It is refused again
+/// by what it says next.
+#[test]
+fn a_disk_rolled_back_behind_its_open_is_refused_however_it_starts() {
+    let mut group = busy(3, 1);
+    let before = group.core(3).status().durable;
+    group.crash(3);
+    group.restore(3).unwrap();
+    group.start(3);
+    group.flush(3, None);
+    group.advance(3_000_000_000);
+    settle(&mut group);
+    let (_, counted) = group.core(1).read_of(ReplicaId(3)).unwrap();
+    assert!(counted > before);
+    group.node(3).durable = before;
+    group.crash(3);
+    group.restore(3).unwrap();
+    for _ in 0..2 {
+        let claim = group.core(3).claim();
+        assert!(group.core(1).handle_claim(ReplicaId(3), claim).is_err());
+    }
+    group.start_unasked(3);
+    group.flush(3, None);
+    assert!(group.connect(3, 1).is_err());
+    let (_, after) = group.core(1).read_of(ReplicaId(3)).unwrap();
+    assert_eq!(after, counted);
+}
+
+/// Two peers tell of one command, and the second names a cut that the state here has reached.
+#[test]
+fn the_lowest_cut_that_was_told_counts() {
+    let mut group = Group::new(3, 1);
+    group.start_all();
+    let id = group.submit(1, &slot(5), b"a").0.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 3).unwrap();
+    group.flush(3, None);
+    for _ in 0..12 {
+        for (from, to) in [(1, 2), (2, 1)] {
+            group.flush(from, None);
+            group.deliver(from, to).unwrap();
+        }
+        group.advance(5_000_000);
+        (1..=2).for_each(|r| drop(group.tick(r)));
+    }
+    let cut = group.store(1).unwrap();
+    let blocks = |group: &mut Group, id: CommandId| {
+        group.core(3).blocking().any(|(.., first)| first.is_some_and(|(_, by)| by == id))
+    };
+    let tell = |group: &mut Group, from: u32, cut: Timestamp| {
+        let now = group.node(3).now;
+        group.core(3).handle_message(now, ReplicaId(from), Message::Settled { id, cut });
+        group.drain(3);
+    };
+    // 2 has settled more since, and names the cut of all of it.
+    tell(&mut group, 2, cut.plus_ns(40_000_000));
+    tell(&mut group, 1, cut);
+    group.install(1, 3);
+    assert!(!blocks(&mut group, id), "the state holds it, as 1 said");
+}
