@@ -5,9 +5,10 @@
 //! that peer does: one that counted less, or has restarted since and forgotten, would take it, and decide with it what
 //! contradicts what the lost votes decided. So the writer asks first, and is silent until enough have answered.
 //!
-//! `n - f` others are enough: every quorum that the lost votes served meets them, besides the writer itself. When only
-//! `n - f - 1` can be reached for long, `f` members are away, and a rolled-back disk would be one failure more than the
-//! group bears: then those are enough too, so that a clean restart never waits for the dead.
+//! All others are enough: who counted a lost vote is among them. It may be one alone, the coordinator of the command: the
+//! other members of its quorum voted, and need not have counted. When no more than some can be reached for long, and at
+//! least `n - f - 1`, those are enough too, so that a clean restart never waits for the dead: a rolled-back disk is then
+//! a failure beside theirs.
 
 use types::ReplicaId;
 
@@ -33,18 +34,18 @@ pub struct Claim {
 pub enum Vouched {
     /// By too few: nothing may be said yet.
     Lacking,
-    /// By as many as any quorum needs. To be acted on when no other answered for long (seconds): only then is a
-    /// rolled-back disk a failure too many.
+    /// By as many as any quorum needs. To be acted on when no other answered for long (seconds): those who counted may be
+    /// the ones that are away.
     Barely,
-    /// By enough that one of them has counted what any quorum took from this journal.
+    /// By all others: nobody who remembers has counted more.
     Fully,
 }
 
 impl Config {
-    /// Others that must vouch for a journal, when `f` members are away and when fewer are.
+    /// Others that must vouch for a journal, when members are away and when none is.
     fn vouchers(&self) -> (usize, usize) {
         let (n, f) = (self.n(), self.f());
-        (n - f - 1, (n - f).min(n - 1))
+        (n - f - 1, n - 1)
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod group;
 
-use dace::Message;
+use dace::{Message, Vouched};
 use group::Group;
 use types::{CommandId, ReplicaId, Slot, SlotSet, Timestamp};
 
@@ -116,6 +116,61 @@ fn a_disk_rolled_back_behind_its_open_is_refused_however_it_starts() {
     assert!(group.connect(3, 1).is_err());
     let (_, after) = group.core(1).read_of(ReplicaId(3)).unwrap();
     assert_eq!(after, counted);
+}
+
+/// A vote was counted by the coordinator alone, which is slow when the voter's disk is rolled back. The others of the
+/// quorum have nothing against it: they never counted that vote.
+#[test]
+fn a_quorum_whose_coordinator_was_not_asked_has_not_vouched() {
+    let mut group = busy(5, 2);
+    let before = group.core(2).status().durable;
+    let id = group.submit(1, &slot(5), b"fast").0.unwrap();
+    group.flush(1, None);
+    for r in 2..=4 {
+        group.deliver(1, r).unwrap();
+        group.flush(r, None);
+    }
+    for r in 2..=4 {
+        group.deliver(r, 1).unwrap();
+    }
+    group.flush(1, None);
+    let executed = |group: &Group, r: u32| group.nodes[&r].executed.iter().find(|(_, other)| *other == id).copied();
+    let first = executed(&group, 1).expect("it is decided on the fast path, and its client was told");
+    group.node(2).durable = before;
+    group.crash(2);
+    group.restore(2).unwrap();
+    let claim = group.core(2).claim();
+    for r in 3..=5 {
+        group.core(r).handle_claim(ReplicaId(2), claim).unwrap();
+        group.core(2).handle_vouch(ReplicaId(r));
+    }
+    let vouched = group.core(2).vouched();
+    // What would come of it.
+    let now = group.node(2).now;
+    group.core(2).handle_start(now).unwrap();
+    group.drain(2);
+    group.flush(2, None);
+    group.streams.clear();
+    // 1 and 4 are slow.
+    let away: Vec<(u32, group::Node)> = [1, 4].map(|r| (r, group.nodes.remove(&r).unwrap())).into();
+    let mut others = [2, 3, 5];
+    for _ in 0..40 {
+        for from in others {
+            group.flush(from, None);
+            for to in others.iter().filter(|to| **to != from) {
+                let _ = group.deliver(from, *to);
+            }
+        }
+        group.messages.retain(|(_, to, _)| ![1, 4].contains(to));
+        while group.give().is_some() {}
+        group.advance(300_000_000);
+        others.iter().for_each(|r| drop(group.tick(*r)));
+        others.rotate_left(1);
+    }
+    drop(away);
+    let second = executed(&group, 3);
+    assert!(second.is_some_and(|second| second != first), "otherwise nothing is lost with that vote: {second:?}");
+    assert!(vouched < Vouched::Fully, "executed at {first:?} by 1, at {second:?} by 3");
 }
 
 /// Two peers tell of one command, and the second names a cut that the state here has reached.
