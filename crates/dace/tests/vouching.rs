@@ -3,8 +3,9 @@
 
 mod group;
 
-use dace::{Message, Vouched};
+use dace::{Claim, Message, Vouched};
 use group::Group;
+use proptest::prelude::*;
 use types::{CommandId, ReplicaId, Slot, SlotSet, Timestamp};
 
 fn slot(n: u16) -> SlotSet {
@@ -204,4 +205,194 @@ fn the_lowest_cut_that_was_told_counts() {
     tell(&mut group, 1, cut);
     group.install(1, 3);
     assert!(!blocks(&mut group, id), "the state holds it, as 1 said");
+}
+
+/// What may happen to honest disks.
+#[derive(Clone, Debug)]
+enum Step {
+    Submit(u32, u16),
+    Flush(u32, u64),
+    Deliver(u32, u32, u64),
+    Exchange,
+    Crash(u32),
+    /// Restarts, if it is down; the others by the mask are asked before it starts, the rest when it has started.
+    Start(u32, u8),
+    LateClaim(usize),
+    Store(u32),
+    Trim(u32),
+    Advance(u64),
+    Give,
+}
+
+fn step(n: u32) -> impl Strategy<Value = Step> {
+    let r = || 1..=n;
+    prop_oneof![
+        4 => (r(), 0..3_u16).prop_map(|(r, s)| Step::Submit(r, s)),
+        6 => (r(), 0..4_u64).prop_map(|(r, back)| Step::Flush(r, back)),
+        12 => (r(), r(), prop_oneof![0..4_u64, Just(u64::MAX)]).prop_map(|(a, b, k)| Step::Deliver(a, b, k)),
+        2 => Just(Step::Exchange),
+        3 => r().prop_map(Step::Crash),
+        6 => (r(), any::<u8>()).prop_map(|(r, mask)| Step::Start(r, mask)),
+        2 => (0..8_usize).prop_map(Step::LateClaim),
+        2 => r().prop_map(Step::Store),
+        2 => r().prop_map(Step::Trim),
+        3 => prop::sample::select(vec![5_000_000, 700_000_000, 3_000_000_000]).prop_map(Step::Advance),
+        4 => Just(Step::Give),
+    ]
+}
+
+struct Honest {
+    group: Group,
+    n: u32,
+    f: u32,
+    late: Vec<(u32, u32, Claim)>,
+    first: std::collections::BTreeMap<CommandId, Timestamp>,
+}
+
+impl Honest {
+    fn deliver(&mut self, from: u32, to: u32, more: u64) {
+        let group = &mut self.group;
+        if from == to || !group.is_up(from) || !group.is_up(to) || group.core(from).hello().is_none() {
+            return;
+        }
+        let (read, _) = group.core(to).read_of(ReplicaId(from)).unwrap();
+        let Err(error) = group.deliver_up_to(from, to, read.saturating_add(more)) else { return };
+        assert!(!error.contains("rolled back"), "{from} to {to}: {error}");
+        group.streams.remove(&(from, to));
+        group.drain(to);
+        if error.contains("snapshot") {
+            self.install(to);
+        }
+    }
+
+    fn install(&mut self, to: u32) {
+        let stored = |r: &u32| self.group.nodes[r].stored;
+        let best = (1..=self.n).filter(|r| *r != to).max_by_key(stored).unwrap();
+        let (cut, at) = (self.group.nodes[&best].stored, self.group.core(to).status().cut);
+        if cut > at {
+            self.group.install(best, to);
+        }
+    }
+
+    fn start(&mut self, r: u32, mask: u8) {
+        if self.group.is_up(r) {
+            return;
+        }
+        self.group.restore(r).unwrap();
+        let claim = self.group.core(r).claim();
+        let needed = usize::try_from(self.n - self.f - 1).unwrap();
+        let up: Vec<u32> = (1..=self.n).filter(|other| *other != r && self.group.is_up(*other)).collect();
+        let mut asked = 0;
+        for (at, other) in up.iter().enumerate() {
+            let is_needed = up.len() - at + asked <= needed;
+            if mask & 1 << other == 0 && !is_needed {
+                self.late.push((r, *other, claim));
+                continue;
+            }
+            let answer = self.group.core(*other).handle_claim(ReplicaId(r), claim);
+            assert_eq!(answer, Ok(()), "{r} asks {other}");
+            self.group.core(r).handle_vouch(ReplicaId(*other));
+            self.group.streams.remove(&(r, *other));
+            asked += 1;
+        }
+        if self.group.core(r).vouched() == Vouched::Lacking {
+            self.group.node(r).core = None;
+            return;
+        }
+        let now = self.group.node(r).now;
+        self.group.core(r).handle_start(now).unwrap();
+        self.group.drain(r);
+    }
+
+    fn apply(&mut self, step: &Step) {
+        let group = &mut self.group;
+        match *step {
+            Step::Submit(r, s) if group.is_up(r) => drop(group.submit(r, &slot(s), b"x")),
+            Step::Flush(r, back) if group.is_up(r) => {
+                let appended = group.core(r).status().appended;
+                group.flush(r, Some(appended.saturating_sub(back)));
+            }
+            Step::Deliver(from, to, more) => self.deliver(from, to, more),
+            Step::Exchange => {
+                for r in (1..=self.n).filter(|r| self.group.is_up(*r)).collect::<Vec<_>>() {
+                    self.group.flush(r, None);
+                    self.group.tick(r);
+                }
+                (1..=self.n).for_each(|from| (1..=self.n).for_each(|to| self.deliver(from, to, u64::MAX)));
+            }
+            Step::Crash(r) if group.is_up(r) => group.crash(r),
+            Step::Start(r, mask) => self.start(r, mask),
+            Step::LateClaim(at) if at < self.late.len() => {
+                let (from, to, claim) = self.late.remove(at);
+                if group.is_up(to) {
+                    let _ = group.core(to).handle_claim(ReplicaId(from), claim);
+                    group.streams.remove(&(from, to));
+                }
+            }
+            Step::Store(r) if group.is_up(r) => drop(group.store(r)),
+            Step::Trim(r) if group.is_up(r) => drop(group.trim(r)),
+            Step::Advance(ns) => group.advance(ns),
+            Step::Give => drop(group.give()),
+            _ => {}
+        }
+        for node in self.group.nodes.values_mut() {
+            for (timestamp, id) in &node.executed {
+                assert_eq!(self.first.entry(*id).or_insert(*timestamp), timestamp, "{id}");
+            }
+        }
+    }
+
+    fn heal(&mut self) {
+        // Those that start at the same time vouch for each other.
+        let down: Vec<u32> = (1..=self.n).filter(|r| !self.group.is_up(*r)).collect();
+        down.iter().for_each(|r| drop(self.group.restore(*r).unwrap()));
+        for r in &down {
+            self.group.claim(*r).unwrap();
+            self.group.streams.retain(|(from, _)| from != r);
+        }
+        for r in &down {
+            let now = self.group.node(*r).now;
+            self.group.core(*r).handle_start(now).unwrap();
+            self.group.drain(*r);
+        }
+        for round in 0..400 {
+            self.apply(&Step::Exchange);
+            while self.group.give().is_some() {}
+            for r in 1..=self.n {
+                if self.group.node(r).wants.take().is_some() {
+                    self.install(r);
+                }
+            }
+            self.group.advance(20_000_000);
+            if round % 50 == 0 {
+                (1..=self.n).for_each(|r| _ = self.group.store(r));
+            }
+        }
+    }
+}
+
+fn honest(n: u32, f: u32, steps: &[Step]) {
+    let mut honest =
+        Honest { group: Group::new(n, f), n, f, late: Vec::new(), first: std::collections::BTreeMap::new() };
+    honest.group.start_all();
+    steps.iter().for_each(|step| honest.apply(step));
+    honest.heal();
+    for (from, to) in (1..=n).flat_map(|from| (1..=n).map(move |to| (from, to))).filter(|(from, to)| from != to) {
+        assert_eq!(honest.group.connect(from, to).err(), None, "{from} to {to}");
+    }
+    assert!((1..=n).all(|r| honest.group.core(r).hello().is_some()), "all run");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is torn off, trimmed, replaced by a snapshot or asked late: who lost nothing durable is refused by nobody.
+    #[test]
+    fn honest_disks_are_never_refused(
+        three in prop::collection::vec(step(3), 0..120),
+        five in prop::collection::vec(step(5), 0..200),
+    ) {
+        honest(3, 1, &three);
+        honest(5, 2, &five);
+    }
 }
