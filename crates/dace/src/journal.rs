@@ -49,6 +49,8 @@ pub(crate) struct Journal {
     /// The incarnation whose `Open` was read last, and where that stands.
     pub(crate) incarnation: Incarnation,
     pub(crate) opened: Opened,
+    /// The last life that is over, by the claim of a later one that was vouched for here.
+    pub(crate) over: Incarnation,
     /// `T_j`: nothing will be attached at or below it, beyond what was read.
     pub(crate) promise: Timestamp,
     /// `floor_j`: what its durable records promise per slot.
@@ -69,6 +71,7 @@ impl Journal {
             doubtful: BTreeMap::new(),
             incarnation: Incarnation(0),
             opened: Opened::default(),
+            over: Incarnation(0),
             promise: Timestamp::ZERO,
             floors: Floors::new(),
             blocks: SlotIndex::new(),

@@ -166,7 +166,12 @@ impl Core {
         if self.commands.at(id).is_none_or(|known| known.stage >= Stage::Executed) {
             return;
         }
-        if !self.told_settled.iter().any(|(_, told)| *told == id) {
+        // Each names the cut of all that it has settled: the lowest suffices.
+        let told = self.told_settled.iter().find(|(_, told)| *told == id).copied();
+        if let Some(told) = told.filter(|(before, _)| cut < *before) {
+            self.told_settled.remove(&told);
+        }
+        if told.is_none_or(|(before, _)| cut < before) {
             self.told_settled.insert((cut, id));
         }
         if self.executed_cut.max(self.cuts.last()) < cut {

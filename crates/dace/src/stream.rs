@@ -160,6 +160,10 @@ impl Core {
         let later = hello.incarnation > known && hello.opened > durable;
         // Opened after what is read here, but in the very journal that is read here.
         let trusted = self.mutates(Mutant::RolledBackAccepted);
+        if hello.incarnation <= self.journals[member].over {
+            // The link of a life that is over: the writer says so itself.
+            return Err(Refused { known, durable, ..Refused::stranger(from, hello) });
+        }
         if self.journals[member].stream == Stream::Refused || !(same || later || trusted) {
             self.journals[member].stream = Stream::Refused;
             return Err(Refused { known, durable, ..Refused::stranger(from, hello) });

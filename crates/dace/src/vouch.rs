@@ -5,9 +5,10 @@
 //! that peer does: one that counted less, or has restarted since and forgotten, would take it, and decide with it what
 //! contradicts what the lost votes decided. So the writer asks first, and is silent until enough have answered.
 //!
-//! `n - f` others are enough: every quorum that the lost votes served meets them, besides the writer itself. When only
-//! `n - f - 1` can be reached for long, `f` members are away, and a rolled-back disk would be one failure more than the
-//! group bears: then those are enough too, so that a clean restart never waits for the dead.
+//! All others are enough: who counted a lost vote is among them. It may be one alone, the coordinator of the command: the
+//! other members of its quorum voted, and need not have counted. When no more than some can be reached for long, and at
+//! least `n - f - 1`, those are enough too, so that a clean restart never waits for the dead: a rolled-back disk is then
+//! a failure beside theirs.
 
 use types::ReplicaId;
 
@@ -33,25 +34,28 @@ pub struct Claim {
 pub enum Vouched {
     /// By too few: nothing may be said yet.
     Lacking,
-    /// By as many as any quorum needs. To be acted on when no other answered for long (seconds): only then is a
-    /// rolled-back disk a failure too many.
+    /// By as many as any quorum needs. To be acted on when no other answered for long (seconds): those who counted may be
+    /// the ones that are away.
     Barely,
-    /// By enough that one of them has counted what any quorum took from this journal.
+    /// By all others: nobody who remembers has counted more.
     Fully,
 }
 
 impl Config {
-    /// Others that must vouch for a journal, when `f` members are away and when fewer are.
+    /// Others that must vouch for a journal, when members are away and when none is.
     fn vouchers(&self) -> (usize, usize) {
         let (n, f) = (self.n(), self.f());
-        (n - f - 1, (n - f).min(n - 1))
+        (n - f - 1, n - 1)
     }
 }
 
 impl Core {
     /// What this replica says of its journal to those who shall vouch for it, once all of it is restored.
+    ///
+    /// Panics when it has started: what it says now is not over.
     #[must_use]
     pub fn claim(&self) -> Claim {
+        assert!(self.phase == Phase::Restoring, "a replica that has started claims nothing");
         let Opened { position, at } = self.opened;
         Claim {
             last: Hello { incarnation: self.incarnation, opened: position, opened_at: at },
@@ -62,6 +66,8 @@ impl Core {
     /// A peer that starts asks whether this replica vouches for its journal. `Ok` if it does, whatever its own phase:
     /// it has counted nothing that is missing there. Whatever still comes of the peer's last life is dropped from now
     /// on, so that nothing more of it is counted.
+    ///
+    /// The answer is to the life that asked and to no other: a claim that comes when its life has started may be refused.
     pub fn handle_claim(&mut self, from: ReplicaId, claim: Claim) -> Result<(), Refused> {
         let Claim { last, position } = claim;
         let Some(member) = self.config.member(from).filter(|member| *member != self.me) else {
@@ -73,11 +79,15 @@ impl Core {
         let same = last.incarnation == journal.incarnation && opened == journal.opened && position >= journal.durable;
         let later = last.incarnation > journal.incarnation && last.opened > journal.durable;
         if journal.stream == Stream::Refused || !(same || later || trusted) {
-            journal.stream = Stream::Refused;
+            // Of an earlier life than the one that is read: rolled back behind that, or made for that and overtaken by
+            // it. What says hello shows which.
+            let stale = last.incarnation < journal.incarnation && journal.stream != Stream::Refused;
+            journal.stream = if stale { Stream::Closed } else { Stream::Refused };
             let (known, durable) = (journal.incarnation, journal.durable);
             return Err(Refused { ends: Some(position), known, durable, ..Refused::stranger(from, last) });
         }
         journal.stream = Stream::Closed;
+        journal.over = journal.over.max(last.incarnation);
         Ok(())
     }
 
