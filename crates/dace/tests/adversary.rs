@@ -364,20 +364,7 @@ fn suspicions_that_come_and_go_do_not_add_up() {
 fn what_others_have_settled_is_settled_with_their_state() {
     let mut group = Group::new(3, 1);
     group.start_all();
-    let (id, _) = group.submit(1, &slot(5), b"a");
-    let id = id.unwrap();
-    group.flush(1, None);
-    group.deliver(1, 3).unwrap();
-    group.flush(3, None);
-    for _ in 0..12 {
-        for (from, to) in [(1, 2), (2, 1)] {
-            group.flush(from, None);
-            group.deliver(from, to).unwrap();
-        }
-        group.advance(5_000_000);
-        (1..=2).for_each(|r| drop(group.tick(r)));
-    }
-    let cut = group.store(1).unwrap();
+    let (id, cut) = group.store_without_the_third(&slot(5));
     let blocks = |group: &mut Group| group.core(3).blocking().any(|(.., first)| first.is_some_and(|(_, by)| by == id));
     assert!(blocks(&mut group), "nobody has told it the decision");
     let now = group.node(3).now;

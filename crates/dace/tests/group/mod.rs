@@ -259,6 +259,24 @@ impl Group {
         }
     }
 
+    /// A command of the first, attached by the third, decided by the first and the second and stored by the first; the
+    /// third hears nothing of that. Gives the command and the stored cut.
+    pub(crate) fn store_without_the_third(&mut self, slots: &SlotSet) -> (CommandId, Timestamp) {
+        let id = self.submit(1, slots, b"a").0.expect("the first takes it");
+        self.flush(1, None);
+        self.deliver(1, 3).expect("an open stream");
+        self.flush(3, None);
+        for _ in 0..12 {
+            for (from, to) in [(1, 2), (2, 1)] {
+                self.flush(from, None);
+                self.deliver(from, to).expect("an open stream");
+            }
+            self.advance(5_000_000);
+            (1..=2).for_each(|r| drop(self.tick(r)));
+        }
+        (id, self.store(1).expect("it is cut"))
+    }
+
     /// The power fails: what was not flushed is gone. The clocks go on.
     pub(crate) fn crash(&mut self, r: u32) {
         let node = self.node(r);
