@@ -256,5 +256,7 @@ fn headers_of_another_batch_are_refused() {
     assert!(BatchProver::new(head, [0; 64], headers(10)).is_ok());
     assert!(BatchProver::new(head, [0; 64], headers(11)).is_err());
     assert!(BatchProver::new(BatchHead { count: 3, ..head }, [0; 64], headers(10)).is_err());
+    let last = BatchHead { position: u64::MAX, ..head };
+    assert!(BatchProver::new(last, [0; 64], headers(10)).is_err(), "no position lies behind the last");
     assert!(Statements::sign(Speaker::after(&head), &[], &TestSigner::new(1)).is_none());
 }

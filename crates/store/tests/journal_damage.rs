@@ -6,7 +6,8 @@ mod support;
 use store::disk::{Disk, MemDisk};
 use store::journal::{KeptKind, OpenError, fuzz_journal};
 use support::{Dice, GROUP, append, batch, dump, kept, open, records};
-use types::journal::RecordHeader;
+use types::journal::{BatchHead, RecordHeader};
+use types::{ClusterId, Epoch, Incarnation, ReplicaId};
 
 use proptest::prelude::*;
 
@@ -158,6 +159,27 @@ fn frames_of_another_journal_in_a_body_are_no_frames() {
     let (journal, report) = open(&disk, LONG).unwrap();
     assert!(report.torn.is_some());
     assert_eq!(dump(&journal, GROUP).len(), 1);
+}
+
+/// Found by fuzzing: the last position that there is, in a frame whose checksums are right.
+#[test]
+fn a_batch_at_the_last_position_is_refused() {
+    let mut header = records(u64::MAX, 1, 0)[0].header;
+    header.epoch = Epoch(0);
+    let head = BatchHead {
+        cluster: ClusterId::default(),
+        group: GROUP,
+        epoch: header.epoch,
+        replica: ReplicaId::default(),
+        incarnation: Incarnation(1),
+        position: header.position,
+        count: 1,
+        previous: [0; 32],
+        root: [0; 32],
+    };
+    let item = [&[1, 0, 0, 0, 0, 0, 0, 0][..], &head.to_bytes(), &[0; 64], &header.to_bytes()].concat();
+    let core_len = u8::try_from(item.len() / 8).unwrap();
+    fuzz_journal(&[&[core_len][..], &item].concat());
 }
 
 proptest! {

@@ -326,7 +326,8 @@ impl BatchProver {
         if headers.len() > BATCH_RECORDS_MAX || tree.size() != headers.len() {
             return Err(BatchMismatch);
         }
-        let dense = headers.iter().zip(head.position..).all(|(header, position)| header.position == position);
+        let end = head.position.checked_add(u64::from(head.count)).ok_or(BatchMismatch)?;
+        let dense = headers.iter().zip(head.position..end).all(|(header, position)| header.position == position);
         if tree.root() != head.root || headers.len() != head.count as usize || !dense {
             return Err(BatchMismatch);
         }

@@ -227,8 +227,10 @@ impl Frame {
         signature.copy_from_slice(&fixed[8 + BatchHead::LEN..]);
         let len = (head.count as usize).checked_mul(RecordHeader::LEN).ok_or_else(short)?;
         let (headers, rest) = rest.split_at_checked(len).ok_or_else(short)?;
+        let end = head.position.checked_add(u64::from(head.count));
+        let end = end.ok_or_else(|| FrameError::Malformed("a position is out of range".to_owned()))?;
         let mut records = Vec::with_capacity(head.count as usize);
-        for (header, position) in headers.as_chunks::<{ RecordHeader::LEN }>().0.iter().zip(head.position..) {
+        for (header, position) in headers.as_chunks::<{ RecordHeader::LEN }>().0.iter().zip(head.position..end) {
             let header = RecordHeader::from_bytes(header)?;
             if header.position != position || header.epoch != head.epoch {
                 return Err(FrameError::Malformed("a record is not of its batch".to_owned()));
