@@ -75,6 +75,10 @@ coverage! {
     beats,
     /// Peers that vouched for a life about to start.
     vouches,
+    /// Those given when that life had started, or was over.
+    vouches_late,
+    /// Claims refused since the life that they were made for was read by then.
+    claims_overtaken,
     /// Lives that started though fewer vouched for them than could, for long.
     barely_vouched,
     /// Messages handled.
@@ -162,6 +166,8 @@ const MUST_MEET: &[&str] = &[
     "trims",
     "refusals",
     "vouches",
+    "vouches_late",
+    "claims_overtaken",
     "barely_vouched",
     "deaf_for_good",
     "losses_sudden",

@@ -23,6 +23,8 @@ pub(crate) enum Note {
     Claim { life: u64, claim: Claim },
     /// The claim of that life holds.
     Vouch { life: u64 },
+    /// It does not hold.
+    Doubt { life: u64 },
     /// The writer wants to open a stream.
     Hello { session: u64, hello: Hello },
     /// The reader wants what is behind `position`.

@@ -181,6 +181,7 @@ impl World {
         self.machines[at].disk.roll_back(older);
         self.machines[at].is_rolled_back = true;
         self.machines[at].rolled_back_to = left;
+        self.machines[at].rolled_back_in = self.machines[at].lives + 1;
         self.start(at)?;
         Ok(true)
     }

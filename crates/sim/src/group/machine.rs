@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     pub(crate) is_rolled_back: bool,
     /// What was left of its journal then.
     pub(crate) rolled_back_to: u64,
+    /// The first life on what was left.
+    pub(crate) rolled_back_in: u64,
     /// Hears nothing until then.
     pub(crate) deaf_until: Instant,
 }
@@ -58,6 +60,7 @@ impl Machine {
             backup: None,
             is_rolled_back: false,
             rolled_back_to: u64::MAX,
+            rolled_back_in: u64::MAX,
             deaf_until: 0,
         }
     }
@@ -65,6 +68,11 @@ impl Machine {
     /// Whether it is heard and will never hear again.
     pub(crate) fn is_deaf_for_good(&self) -> bool {
         self.deaf_until == Instant::MAX
+    }
+
+    /// Whether that life is there and waits to be vouched for.
+    pub(crate) fn waits_in(&self, number: u64) -> bool {
+        self.life.as_ref().is_some_and(|life| life.number == number && life.waits_since.is_some())
     }
 
     /// Whether a process is there and takes its turns.

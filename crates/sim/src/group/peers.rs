@@ -41,6 +41,7 @@ impl World {
         match note {
             Note::Claim { life, claim } => self.claimed(from, to, life, claim)?,
             Note::Vouch { life } => self.vouched(from, to, life)?,
+            Note::Doubt { life } => self.doubted(to, life)?,
             Note::Refused => self.refused(to)?,
             // The others wait until it has started.
             _ if self.machines[to].life.as_ref().is_some_and(|life| life.waits_since.is_some()) => {}
@@ -117,7 +118,7 @@ impl World {
     }
 
     /// A peer will not have this replica: it halts for good.
-    fn refused(&mut self, at: usize) -> Checked {
+    pub(crate) fn refused(&mut self, at: usize) -> Checked {
         let now = self.queue.now();
         self.trace.say(now, || format!("r{at} is refused for good", at = at + 1));
         self.crash(at, 0)?;

@@ -25,23 +25,24 @@ impl World {
         Ok(())
     }
 
-    /// A peer asks.
+    /// A peer asks. It may have started since, or be over: who is asked cannot know.
     pub(crate) fn claimed(&mut self, from: usize, to: usize, number: u64, claim: Claim) -> Checked {
         let (replica, now) = (self.replica(from), self.queue.now());
-        // What comes late is of a life that is over, or has started.
-        let waits = |life: &super::machine::Life| life.number == number && life.waits_since.is_some();
-        if !self.machines[from].life.as_ref().is_some_and(waits) {
-            return Ok(());
-        }
-        let left = self.machines[from].rolled_back_to;
+        let claimant = &self.machines[from];
+        let is_late = !claimant.waits_in(number);
+        let is_rolled_back = claimant.is_rolled_back;
+        // What was claimed of a disk before it was rolled back was true then, and helps only a life that is over.
+        let left = if number >= claimant.rolled_back_in { claimant.rolled_back_to } else { u64::MAX };
         let Some(life) = self.machines[to].life.as_mut() else { return Ok(()) };
         let answer = life.core.handle_claim(replica, claim);
-        self.trace
-            .say(now, || format!("r{to} is asked by r{from}: {claim:?}: {answer:?}", to = to + 1, from = from + 1));
+        let counted = life.counted[from];
+        self.trace.say(now, || {
+            let late = if is_late { ", late" } else { "" };
+            format!("r{to} is asked by r{from}: {claim:?}{late}: {answer:?}", to = to + 1, from = from + 1)
+        });
         self.trace.mark(&[15, now, from as u64, to as u64, u64::from(answer.is_ok())]);
         match answer {
             Ok(()) => {
-                let counted = life.counted[from];
                 ensure(counted <= left, "refusal", || {
                     format!(
                         "r{to} vouches for r{from}, whose journal was rolled back to #{left}, though it counted #{counted} durable",
@@ -50,18 +51,23 @@ impl World {
                     )
                 })?;
                 self.coverage.vouches += 1;
+                self.coverage.vouches_late += u64::from(is_late);
                 self.send(to, from, Note::Vouch { life: number });
             }
             Err(refused) => {
-                self.coverage.refusals += 1;
-                ensure(self.machines[from].is_rolled_back, "refusal", || {
+                // The life that it was made for is read here already. Should this peer be refused from now on, what it
+                // says next shows it.
+                let is_overtaken = is_late && refused.known > claim.last.incarnation;
+                ensure(is_rolled_back || is_overtaken, "refusal", || {
                     format!(
                         "r{to} refuses r{from}, whose disk was never rolled back: {refused}",
                         to = to + 1,
                         from = from + 1
                     )
                 })?;
-                self.send(to, from, Note::Refused);
+                self.coverage.refusals += u64::from(is_rolled_back);
+                self.coverage.claims_overtaken += u64::from(!is_rolled_back);
+                self.send(to, from, Note::Doubt { life: number });
             }
         }
         Ok(())
@@ -73,6 +79,11 @@ impl World {
         let Some(life) = self.life(at).filter(|life| life.number == number) else { return Ok(()) };
         life.core.handle_vouch(replica);
         self.start_vouched(at)
+    }
+
+    /// A peer doubts the claim of a life: if that has not started, its disk was rolled back.
+    pub(crate) fn doubted(&mut self, at: usize, number: u64) -> Checked {
+        if self.machines[at].waits_in(number) { self.refused(at) } else { Ok(()) }
     }
 
     /// A restored life starts once its journal is vouched for, or barely so for long.
