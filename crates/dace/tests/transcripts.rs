@@ -41,8 +41,7 @@ fn transcripts_hold() {
     assert!(wrong.is_empty(), "other traces (UPDATE_TRANSCRIPTS=1 rewrites them): {wrong:?}");
 }
 
-/// Runs the commands of a transcript (lines that begin with `> `) and writes what they give under them;
-/// comments (`#`) and empty lines stay.
+/// Runs the commands of a transcript and writes what they give under them.
 fn replay(text: &str) -> String {
     if story::is_of_epochs(text) {
         return story::replay(text);
@@ -51,11 +50,17 @@ fn replay(text: &str) -> String {
         return script::replay(text);
     }
     let mut world = World::new();
+    answered(text, |command| run(&mut world, command))
+}
+
+/// A transcript with what `run` gives under each of its commands (lines that begin with `> `); comments (`#`) and empty
+/// lines stay.
+fn answered(text: &str, mut run: impl FnMut(&str) -> Vec<String>) -> String {
     let mut out = String::new();
     for line in text.lines() {
         if let Some(command) = line.strip_prefix("> ") {
             writeln!(out, "{line}").unwrap();
-            for trace in run(&mut world, command) {
+            for trace in run(command) {
                 writeln!(out, "  {trace}").unwrap();
             }
         } else if line.is_empty() || line.starts_with('#') {
@@ -65,11 +70,16 @@ fn replay(text: &str) -> String {
     out
 }
 
+/// What `name=` is followed by, of the words of a command.
+fn value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
 fn run(world: &mut World, command: &str) -> Vec<String> {
     let mut words = command.split_whitespace();
     let verb = words.next().unwrap();
     let words: Vec<&str> = words.collect();
-    let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let value = |name: &str| value(&words, name);
     match verb {
         "start" => world.start().map_or_else(|error| vec![format!("error: {error}")], |outputs| trace(&outputs)),
         "submit" => {

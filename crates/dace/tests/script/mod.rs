@@ -1,14 +1,12 @@
 //! Transcripts of groups of several replicas: every step is a line, and what each replica does stands
 //! under it.
 
-use std::fmt::Write as _;
-
 use dace::{Message, Output, Record, Watermark, Zone};
 use types::journal::{RecordKind, decode_proposal};
 use types::{CommandId, ReplicaId};
 
 use crate::group::{Group, Outputs};
-use crate::{list, parse_span, slots, time};
+use crate::{answered, list, parse_span, slots, time, value};
 
 /// Whether the transcript is one of a larger group.
 pub(crate) fn is_group(text: &str) -> bool {
@@ -18,23 +16,12 @@ pub(crate) fn is_group(text: &str) -> bool {
 /// Runs the commands of a transcript and writes what they give under them.
 pub(crate) fn replay(text: &str) -> String {
     let mut group = None;
-    let mut out = String::new();
-    for line in text.lines() {
-        if let Some(command) = line.strip_prefix("> ") {
-            writeln!(out, "{line}").unwrap();
-            for trace in run(&mut group, command) {
-                writeln!(out, "  {trace}").unwrap();
-            }
-        } else if line.is_empty() || line.starts_with('#') {
-            writeln!(out, "{line}").unwrap();
-        }
-    }
-    out
+    answered(text, |command| run(&mut group, command))
 }
 
 fn run(group: &mut Option<Group>, command: &str) -> Vec<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
-    let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let value = |name: &str| value(&words, name);
     let number = |name: &str| value(name).map(|text| text.parse::<u64>().unwrap());
     if words[0] == "group" {
         let (n, f) = (number("n").unwrap(), number("f").unwrap());

@@ -1,14 +1,12 @@
 //! Transcripts of replicas over several epochs: every step is a line, and what each replica does stands under it, with
 //! the epoch of the core that does it.
 
-use std::fmt::Write as _;
-
 use dace::{ReplicaOutput, Zone};
 use types::{Epoch, ReplicaId};
 
 use crate::epochs::{Cluster, of};
 use crate::script::line;
-use crate::{parse_span, slots, time};
+use crate::{answered, parse_span, slots, time, value};
 
 /// Whether the transcript is one over epochs.
 pub(crate) fn is_of_epochs(text: &str) -> bool {
@@ -18,23 +16,12 @@ pub(crate) fn is_of_epochs(text: &str) -> bool {
 /// Runs the commands of a transcript and writes what they give under them.
 pub(crate) fn replay(text: &str) -> String {
     let mut cluster = None;
-    let mut out = String::new();
-    for line in text.lines() {
-        if let Some(command) = line.strip_prefix("> ") {
-            writeln!(out, "{line}").unwrap();
-            for trace in run(&mut cluster, command) {
-                writeln!(out, "  {trace}").unwrap();
-            }
-        } else if line.is_empty() || line.starts_with('#') {
-            writeln!(out, "{line}").unwrap();
-        }
-    }
-    out
+    answered(text, |command| run(&mut cluster, command))
 }
 
 fn run(cluster: &mut Option<Cluster>, command: &str) -> Vec<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
-    let value = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let value = |name: &str| value(&words, name);
     let number = |name: &str| value(name).map(|text| text.parse::<u32>().unwrap());
     if words[0] == "cluster" {
         let (n, f, all) = (number("n").unwrap(), number("f").unwrap(), number("all").unwrap());
