@@ -419,7 +419,8 @@ impl Table {
         }
         local.executed = machine.executed.clone();
         local.waiting = machine.waiting();
-        local.held_until = self.unread(local).next().and_then(|_| machine.held_until());
+        let has_unread = self.unread(local).next().is_some();
+        local.held_until = if has_unread { machine.held_until() } else { None };
         local.is_waiting = match self.scene.is_timed() {
             true => local.fires < self.scene.fires[local.at] && machine.is_waiting(0),
             false => machine.is_waiting(FIRE_NS),
