@@ -32,8 +32,8 @@ struct Scene {
     reconfigs: Vec<(u32, Vec<u32>)>,
     /// Whose timers fire, once.
     fires: Vec<u32>,
-    /// Replicas that there are.
-    all: u32,
+    /// A state becomes durable at any time, in a step of its own; else as soon as it is there.
+    stores_late: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ fn hash(of: impl Hash) -> u64 {
 
 impl State {
     fn new(scene: &Scene, set_up: impl Fn(&mut Core) + Send + Sync + 'static) -> Self {
-        let cluster = Cluster::new(3, 1, scene.all, move |core| {
+        let cluster = Cluster::new(3, 1, 3, move |core| {
             core.set_timing(TIMING);
             set_up(core);
         });
@@ -130,7 +130,7 @@ impl State {
             let node = &self.cluster.nodes[r];
             node.cuts.last().copied() > node.stored.as_ref().map(|stored| stored.cut)
         };
-        actions.extend(self.cluster.up().into_iter().filter(is_new).map(Action::Store));
+        actions.extend(self.cluster.up().into_iter().filter(|r| scene.stores_late && is_new(r)).map(Action::Store));
         actions
     }
 
@@ -149,7 +149,10 @@ impl State {
                 self.cluster.tick(r);
                 true
             }
-            Action::Deliver(from, to) => return self.deliver(from, to),
+            Action::Deliver(from, to) => {
+                self.deliver(from, to);
+                false
+            }
             Action::Store(r) => {
                 self.cluster.store(r);
                 false
@@ -163,6 +166,10 @@ impl State {
             self.done.push(action);
         }
         self.harden();
+        if !scene.stores_late {
+            self.cluster.up().into_iter().for_each(|r| self.cluster.store(r));
+            self.harden();
+        }
     }
 
     /// By what states are told apart.
@@ -300,7 +307,7 @@ fn holds(name: &str, scene: &Scene) {
 
 /// The same members, in a new epoch: what crosses ρ is what is looked for.
 fn crossing(commands: Vec<u32>, by: Vec<u32>, fires: Vec<u32>) -> Scene {
-    Scene { commands, reconfigs: by.into_iter().map(|r| (r, vec![1, 2, 3])).collect(), fires, all: 3 }
+    Scene { commands, reconfigs: by.into_iter().map(|r| (r, vec![1, 2, 3])).collect(), fires, stores_late: false }
 }
 
 #[test]
@@ -312,6 +319,7 @@ fn measure() {
             "two" => holds(name, &crossing(vec![], vec![1, 2], vec![])),
             "recovery" => holds(name, &crossing(vec![], vec![2], vec![3])),
             "crossing-recovery" => holds(name, &crossing(vec![1], vec![2], vec![3])),
+            "alone-late" => holds(name, &Scene { stores_late: true, ..crossing(vec![], vec![2], vec![]) }),
             "removal" => holds(name, &Scene { reconfigs: vec![(2, vec![1, 2])], ..crossing(vec![1], vec![], vec![]) }),
             _ => {}
         }
