@@ -36,27 +36,30 @@ enum Plot {
     Late,
     /// All others start again. As soon as one has, it does not hear the holder any more.
     Amnesia,
-    /// The holder starts again, holds the lease, and starts once more when its grants are over. Then it is not heard
-    /// any more, and soon hears nothing.
+    /// The holder starts again, holds the lease, and starts once more while writes wait for it. Then it hears one replica only,
+    /// which has granted it the lease before, and soon nothing.
     Revenant,
+    /// The holder hears one replica only, and wants the lease anew again and again.
+    Fresh,
 }
 
 impl Plot {
-    const ALL: [Self; 8] = [
-        Self::Links,
+    const ALL: [Self; 9] = [
         Self::Links,
         Self::Links,
         Self::Links,
         Self::End,
         Self::Late,
+        Self::Late,
         Self::Amnesia,
         Self::Revenant,
+        Self::Fresh,
     ];
 
     /// The stage in which nothing is left to happen but reads and writes.
     fn last(self) -> u8 {
         match self {
-            Self::Links => 0,
+            Self::Links | Self::Fresh => 0,
             Self::End => 1,
             Self::Late | Self::Amnesia => 2,
             Self::Revenant => 4,
@@ -140,19 +143,31 @@ impl World {
         let is_quiet = self.leases.random.one_in(2);
         let cuts = Siege::cuts(&mut self.leases.random, at, self.options.nodes, left);
         let plot = *self.leases.random.pick(&Plot::ALL);
-        // A plot goes on at another pace than links, and every one but the last two begins when the lease is held.
+        // A plot goes on at another pace than links, and some begin when the lease is held.
         let (left, waits) = match plot {
             Plot::Links => (left, waits),
             Plot::End | Plot::Amnesia => (70, 60),
-            Plot::Late | Plot::Revenant => (70, 0),
+            Plot::Late | Plot::Revenant | Plot::Fresh => (70, 0),
         };
         let is_quiet = is_quiet || plot != Plot::Links;
         let now = self.queue.now();
         self.trace.say(now, || format!("a siege of r{at}: {plot:?}, {zone:?}, {ask:?}", at = at + 1));
         self.coverage.sieges += 1;
         let (zone_of, stage, since, age) = (zone.clone(), 0, now, 0);
-        self.leases.siege =
-            Some(Siege { holder: at, zone: zone_of, ask, writer, left, waits, is_quiet, plot, stage, since, age, cuts });
+        self.leases.siege = Some(Siege {
+            holder: at,
+            zone: zone_of,
+            ask,
+            writer,
+            left,
+            waits,
+            is_quiet,
+            plot,
+            stage,
+            since,
+            age,
+            cuts,
+        });
         self.queue.after(0, Event::Siege);
         if self.leases.random.one_in(2) { self.want_zone(at, zone) } else { Ok(()) }
     }
@@ -184,7 +199,7 @@ impl World {
         let writer = if random.one_in(4) { random.index(self.options.nodes) } else { siege.writer };
         let (writes, reads, renews) = match siege.plot {
             Plot::Links => (random.one_in(2), !random.one_in(4), random.one_in(24)),
-            _ => (random.one_in(4), random.one_in(2), false),
+            _ => (random.one_in(4), random.one_in(2), siege.plot == Plot::Fresh && random.one_in(8)),
         };
         if renews {
             self.unwant_zone(siege.holder, &siege.zone)?;
@@ -216,6 +231,7 @@ impl World {
             Plot::Late => self.plot_late(siege)?,
             Plot::Amnesia => self.plot_amnesia(siege)?,
             Plot::Revenant => self.plot_revenant(siege)?,
+            Plot::Fresh => self.deafen_to_all_but(siege.holder, siege.writer),
         }
         if siege.stage != before {
             siege.since = self.queue.now();
@@ -307,7 +323,7 @@ impl World {
 
     /// See [`Plot::Revenant`].
     fn plot_revenant(&mut self, siege: &mut Siege) -> Checked {
-        let (now, trip, term, at) = (self.queue.now(), self.trip(), self.leases.term_ns(), siege.holder);
+        let (now, trip, at) = (self.queue.now(), self.trip(), siege.holder);
         match siege.stage {
             0 if !self.may_forget(at) => siege.left = 0,
             0 => {
@@ -317,23 +333,32 @@ impl World {
             1 | 2 if !self.has_started(at) => {}
             1 if !self.is_wanted(at, &siege.zone) => self.want_zone(at, &siege.zone)?,
             1 if self.holds(at, &siege.zone) && self.may_forget(at) => {
-                self.end_for(at, term * 4 / 3, term / 4)?;
+                self.end_for(at, MS, trip)?;
                 siege.stage = 2;
             }
             2 => {
-                self.silence(at);
+                self.deafen_to_all_but(at, siege.writer);
                 if !self.is_wanted(at, &siege.zone) {
                     self.want_zone(at, &siege.zone)?;
                 }
                 siege.stage = 3;
             }
-            3 if now >= siege.since + trip => {
+            3 if now >= siege.since + 2 * trip => {
                 self.deafen(at);
                 siege.stage = 4;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// The holder hears one replica only, which is not the writer.
+    fn deafen_to_all_but(&mut self, holder: usize, writer: usize) {
+        let until = self.plot_ends();
+        let heard = self.others(holder).into_iter().find(|at| *at != writer);
+        for peer in self.others(holder).into_iter().filter(|peer| Some(*peer) != heard) {
+            self.net.cut(peer, holder, until);
+        }
     }
 
     /// A round trip to the farthest replica, and what is flushed on the way.
