@@ -35,6 +35,8 @@ struct Grant {
     len: u64,
     /// Hides the zone behind its hash, as in the holder's request.
     salt: [u8; 32],
+    /// It was given in an earlier life.
+    is_old: bool,
 }
 
 /// What this replica has granted. At most [`GRANTS_MAX`] run.
@@ -59,7 +61,7 @@ impl Grants {
 
     /// A grant that a journal or a base remembers; when it ends is not known before the start.
     pub(crate) fn restored(&mut self, to: Member, zone: Zone, len: u64, salt: [u8; 32]) {
-        let grant = self.given.entry((to, zone)).or_insert(Grant { until: 0, len, salt });
+        let grant = self.given.entry((to, zone)).or_insert(Grant { until: 0, len, salt, is_old: true });
         grant.len = grant.len.max(len);
     }
 
@@ -107,8 +109,9 @@ impl Core {
         let len = self.lease_timing.term_ns;
         let until = now.saturating_add(len);
         let salt = record.salt;
-        let grant = self.grants.given.entry((member, zone)).or_insert(Grant { until, len, salt });
+        let grant = self.grants.given.entry((member, zone)).or_insert(Grant { until, len, salt, is_old: false });
         grant.until = grant.until.max(until);
+        grant.is_old = false;
         self.counters.grants += 1;
         let (salt, body, body_hash) = (record.salt, record.body.clone(), header.body_hash);
         self.note_lease_mark();
@@ -133,6 +136,7 @@ impl Core {
     /// attach was not read, and, for an ack, who are not in its fast quorum.
     fn holders<'a>(&'a self, known: &'a Known, vote: Withheld) -> impl Iterator<Item = Member> + 'a {
         let now = self.clock.mono_ns();
+        let forgets_old = vote != Withheld::Ack && self.mutates(Mutant::RestartBindsAcksOnly);
         let (exempt, lifted) = match vote {
             Withheld::Ack => (known.quorum, self.mutates(Mutant::NoGrantorAck)),
             Withheld::Accepted(..) => (0, self.mutates(Mutant::NoGrantorAccept)),
@@ -141,6 +145,7 @@ impl Core {
             .given
             .iter()
             .filter(move |((to, _), grant)| grant.until > now && exempt & bit(*to) == 0 && !lifted)
+            .filter(move |(_, grant)| !(grant.is_old && forgets_old))
             .filter(|((to, _), _)| known.attaches[*to].is_none_or(|attach| !attach.durable))
             .filter(|((_, zone), _)| self.touches(known, zone))
             .map(|((to, _), _)| *to)
@@ -209,13 +214,20 @@ impl Core {
         let now = self.clock.mono_ns();
         let term = self.lease_timing.term_ns;
         let forgets = self.mutates(Mutant::QuorumIgnoresGrants);
+        let forgets_old = self.mutates(Mutant::RestartBindsAcksOnly);
         let given = self.grants.given.iter().filter(|(_, grant)| grant.until > now && !forgets);
+        let given = given.filter(|(_, grant)| !(grant.is_old && forgets_old));
         let given = given.map(|(key, _)| key);
         let asked = self.grants.asked.iter().filter(|((member, _), at)| {
             now.saturating_sub(**at) < term && self.suspects & bit(*member) == 0 && !forgets
         });
-        let all = given.chain(asked.map(|(key, _)| key));
-        all.filter(|(_, zone)| self.touches(known, zone)).fold(0, |mask, (member, _)| mask | bit(*member))
+        // To say whether it touches a zone, the command has to be read: once for each zone, whoever holds it.
+        let mut zones: BTreeMap<&Zone, bool> = BTreeMap::new();
+        given.chain(asked.map(|(key, _)| key)).fold(0, |mask, (member, zone)| {
+            let is_new = mask & bit(*member) == 0;
+            let is_there = is_new && *zones.entry(zone).or_insert_with(|| self.touches(known, zone));
+            if is_there { mask | bit(*member) } else { mask }
+        })
     }
 
     /// After a restart each durable grant runs a whole term again.

@@ -357,7 +357,7 @@ impl Core {
         }
         self.leases.last_read += 1;
         let read = self.leases.last_read;
-        let pending = self.pending_in(&slots);
+        let pending = self.pending_under(zone, &slots);
         if pending.is_empty() || self.mutates(Mutant::LeasedReadNoWait) {
             self.counters.leased_reads += 1;
             self.outputs.push_back(Output::LeasedReady { read });
@@ -376,6 +376,13 @@ impl Core {
         attached.chain(committed).collect()
     }
 
+    /// Those of them that write in the zone: a read under its lease shows nothing of the others.
+    fn pending_under(&self, zone: &Zone, slots: &SlotSet) -> BTreeSet<CommandId> {
+        let mut pending = self.pending_in(slots);
+        pending.retain(|id| self.commands.at(*id).is_none_or(|known| self.touches(known, zone)));
+        pending
+    }
+
     /// Puts out the leased reads whose pending writes are executed. One of several slots must find an instant at
     /// which nothing is pending in them, and the lease held.
     pub(crate) fn finish_leased_reads(&mut self) {
@@ -389,7 +396,7 @@ impl Core {
                 return true;
             }
             let single = matches!(&open.slots, SlotSet::Some(slots) if slots.len() == 1);
-            let pending = if single { BTreeSet::new() } else { self.pending_in(&open.slots) };
+            let pending = if single { BTreeSet::new() } else { self.pending_under(&open.zone, &open.slots) };
             let held = single || self.lease_until(&open.zone).is_some();
             if pending.is_empty() && held {
                 self.counters.leased_reads += 1;

@@ -101,6 +101,8 @@ mutants! {
     DriftIgnored = "drift_ignored",
     /// Section 6: a restart forgets the grants given.
     GrantsForgotten = "grants_forgotten",
+    /// Section 6: the grants of an earlier life bind acks alone, neither proposals nor `Accepted`.
+    RestartBindsAcksOnly = "restart_binds_acks_only",
     /// Section 6: a grant to an earlier incarnation counts.
     GrantOfAnyIncarnation = "grant_of_any_incarnation",
     /// Section 3: a fast quorum leaves out those to whom an own grant runs.
@@ -164,6 +166,7 @@ impl Mutant {
         Self::LeaseFromReceipt,
         Self::DriftIgnored,
         Self::GrantsForgotten,
+        Self::RestartBindsAcksOnly,
         Self::GrantOfAnyIncarnation,
         Self::QuorumIgnoresGrants,
         Self::RenewsWhileHeldUp,

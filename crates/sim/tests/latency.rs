@@ -45,16 +45,16 @@ fn the_same_scenario_measures_the_same() {
 
 const TERM_NS: u64 = 2_000_000_000;
 
-fn leased(regions: Regions, reads: usize, dies: Option<usize>) -> Scenario {
+fn leased(regions: Regions, faults: usize, reads: usize, dies: Option<usize>) -> Scenario {
     let load = Load::Apart { gap_ns: 200_000_000 };
     let leases = Leases { term_ns: TERM_NS, reads, read_gap_ns: 1_000_000, dies };
-    Scenario { leases: Some(leases), ..Scenario::new(regions, 1, load, 500) }
+    Scenario { leases: Some(leases), ..Scenario::new(regions, faults, load, 500) }
 }
 
 #[test]
 fn a_leased_read_costs_no_message_and_a_write_the_way_to_the_farthest_holder() {
-    for regions in [Regions::gcp(3), Regions::aws(5)] {
-        let (quiet, read) = (leased(regions.clone(), 0, None), leased(regions, 5000, None));
+    for (regions, faults) in [(Regions::gcp(3), 1), (Regions::aws(5), 1), (Regions::aws(5), 2)] {
+        let (quiet, read) = (leased(regions.clone(), faults, 0, None), leased(regions, faults, 5000, None));
         let (without, with) = (quiet.run(), read.run());
         assert_eq!(without.costs.bytes, with.costs.bytes, "reads send nothing");
         assert_eq!((without.costs.news, without.costs.beats), (with.costs.news, with.costs.beats));
@@ -73,7 +73,7 @@ fn a_leased_read_costs_no_message_and_a_write_the_way_to_the_farthest_holder() {
 #[test]
 fn a_dead_holder_stalls_its_zone_for_one_term_at_most() {
     for dies in 0..3 {
-        let scenario = leased(Regions::gcp(3), 0, Some(dies));
+        let scenario = leased(Regions::gcp(3), 1, 0, Some(dies));
         let samples = scenario.run();
         let others: Vec<usize> = (0..3).filter(|region| *region != dies).collect();
         let longest = others.iter().map(|region| *samples.latencies_ns(*region).last().unwrap()).max().unwrap();

@@ -50,14 +50,7 @@ fn slot() -> SlotSet {
 
 /// Two commands cross on one slot.
 fn crossing(fires: Vec<usize>) -> Scene {
-    Scene {
-        setting: Setting::new(3, 1),
-        commands: vec![(0, 1, slot()), (1, 0, slot())],
-        fires,
-        crashes: vec![0; 3],
-        reads_all: false,
-        reads_tails: false,
-    }
+    Scene { fires, ..Scene::new(Setting::new(3, 1), vec![(0, 1, slot()), (1, 0, slot())]) }
 }
 
 /// The same, where both coordinators have the third replica in their fast quorums.
@@ -67,15 +60,19 @@ fn crossing_at_the_third(fires: Vec<usize>) -> Scene {
 
 /// One command, and whose timers fire.
 fn duel(fires: Vec<usize>, crashes: Vec<usize>) -> Scene {
-    Scene {
-        setting: Setting::new(3, 1),
-        commands: vec![(0, 1, slot())],
-        fires,
-        crashes,
-        reads_all: false,
-        reads_tails: false,
-    }
+    Scene { fires, crashes, ..Scene::new(Setting::new(3, 1), vec![(0, 1, slot())]) }
 }
+
+/// Replica 1 writes with 2. These want the lease, in so many of their lives, and whoever does reads once under it.
+fn leased(wants: Vec<usize>) -> Scene {
+    let reads = (0..wants.len()).filter(|at| wants[*at] > 0).map(|at| (at, slot())).collect();
+    Scene { wants, reads, ..duel(vec![0; 3], vec![0; 3]) }
+}
+
+/// Every grant that is counted by then has ended, at its holder and at the one grantor whose clock is fast.
+const TERM: u64 = 280_000_000;
+/// Recoveries are due, and no grant has ended.
+const BEFORE: u64 = 230_000_000;
 
 /// The same, where one replica may crash once, and the others read what it said before that is durable.
 fn with_tails(scene: Scene, crashes: usize) -> Scene {
@@ -113,7 +110,8 @@ fn holds(name: &str, scene: Scene) {
 /// A rule taken out is noticed in a scene, and the path that shows it shows it as a schedule, too.
 fn shows(mutant: Mutant, scene: Scene) {
     let setting = scene.setting.with(Some(mutant));
-    let (mut steps, _) = explore(mutant.name(), Scene { setting, ..scene }).unwrap_or_else(|| panic!("{mutant} holds"));
+    let scene = Scene { setting, is_strict: false, ..scene };
+    let (mut steps, _) = explore(mutant.name(), scene).unwrap_or_else(|| panic!("{mutant} holds"));
     steps.push(Step::Settle(Vec::new()));
     run(setting, &steps).expect_err("what is wrong in a scene is wrong in a schedule");
     run(setting.with(None), &steps).unwrap();
@@ -192,4 +190,81 @@ fn two_commands_cross_and_any_one_recovers() {
     holds("two commands cross at 3, recovery by 3", crossing_at_the_third(vec![0, 0, 1]));
     shows(Mutant::AttachAtFloor, crossing(vec![0, 0, 1]));
     shows(Mutant::DecidesAfterJoining, crossing(vec![0, 0, 1]));
+}
+
+#[test]
+fn leased_reads_are_never_stale() {
+    let one = || leased(vec![0, 0, 1]);
+    holds("holder 3, a write", one());
+    holds("holder 3, a write, the lease ends", Scene { passes: vec![TERM], ..one() });
+    holds("the same, and what 2 withheld goes", Scene { fires: vec![0, 1, 0], passes: vec![TERM], ..one() });
+    holds("holders 1 and 3, a write", leased(vec![1, 0, 1]));
+    holds("holder 3, a write, crash of 2, which grants", Scene { crashes: vec![0, 1, 0], ..one() });
+}
+
+#[test]
+#[ignore = "minutes and gigabytes: see docs/simulation.md"]
+fn leased_reads_are_never_stale_in_larger_scenes() {
+    let (one, two, lives) = (|| leased(vec![0, 0, 1]), || leased(vec![1, 0, 1]), || leased(vec![0, 0, 2]));
+    let recovers = |by: usize, scene: Scene| {
+        let fires = (0..3).map(|at| usize::from(at == by)).collect();
+        Scene { fires, passes: vec![BEFORE], ..scene }
+    };
+    holds("holders 2 and 3, a write", leased(vec![0, 1, 1]));
+    holds("holder 3, a write, recovery by 1", recovers(0, one()));
+    holds("holder 3, a write, recovery by 2", recovers(1, one()));
+    holds("holder 3, a write, recovery by 3", recovers(2, one()));
+    holds("holder 3, a write, crash of 3", Scene { crashes: vec![0, 0, 1], ..lives() });
+    holds("holders 1 and 3, a write, the leases end", Scene { passes: vec![TERM], ..two() });
+    holds(
+        "holder 3, a write, crash of 2, the lease ends",
+        Scene { crashes: vec![0, 1, 0], passes: vec![TERM], ..one() },
+    );
+    holds("holders 1 and 3, a write, recovery by 2", recovers(1, two()));
+    holds(
+        "holder 3, a write, crash of 3, the lease ends",
+        Scene { crashes: vec![0, 0, 1], passes: vec![TERM], ..lives() },
+    );
+}
+
+#[test]
+#[ignore = "to measure"]
+fn measure() {
+    let one = || leased(vec![0, 0, 1]);
+    let two = || leased(vec![1, 0, 1]);
+    for scene in std::env::var("SCENES").unwrap().split(',') {
+        let name = scene;
+        let scene = match scene {
+            "one-rec3" => Scene { fires: vec![0, 0, 1], passes: vec![BEFORE], ..one() },
+            "two-rec2" => Scene { fires: vec![0, 1, 0], passes: vec![BEFORE], ..two() },
+            "two-rec1" => Scene { fires: vec![1, 0, 0], passes: vec![BEFORE], ..two() },
+            "holder-end" => Scene { crashes: vec![0, 0, 1], passes: vec![TERM], ..leased(vec![0, 0, 2]) },
+            _ => panic!("{scene}"),
+        };
+        holds(name, scene);
+    }
+}
+
+/// The rules of leases, each taken out in the smallest scene that shows it.
+#[test]
+fn scenes_of_leases_have_teeth() {
+    let one = || leased(vec![0, 0, 1]);
+    for mutant in [Mutant::SmallLease, Mutant::NoGrantorAck, Mutant::NoActivation, Mutant::LeasedReadNoWait] {
+        shows(mutant, one());
+    }
+    shows(Mutant::QuorumIgnoresGrants, one());
+    for mutant in [Mutant::LeaseFromReceipt, Mutant::DriftIgnored] {
+        shows(mutant, Scene { passes: vec![TERM], ..one() });
+    }
+    shows(Mutant::NoGrantorAccept, Scene { fires: vec![1, 0, 0], passes: vec![BEFORE], ..one() });
+    shows(Mutant::GrantsForgotten, Scene { crashes: vec![0, 1, 0], ..one() });
+    let by_grantor = Scene { commands: vec![(1, 0, slot())], ..one() };
+    shows(Mutant::RestartBindsAcksOnly, Scene { crashes: vec![0, 1, 0], ..by_grantor });
+}
+
+#[test]
+#[ignore = "minutes and gigabytes: see docs/simulation.md"]
+fn a_grant_to_an_earlier_life_is_noticed_in_a_scene() {
+    let lives = leased(vec![0, 0, 2]);
+    shows(Mutant::GrantOfAnyIncarnation, Scene { crashes: vec![0, 0, 1], passes: vec![TERM], ..lives });
 }

@@ -25,6 +25,7 @@ pub(crate) enum Item {
 }
 
 /// The journal of an epoch.
+#[derive(Clone)]
 pub(crate) struct Journal {
     pub(crate) membership: Membership,
     pub(crate) items: Vec<Item>,
@@ -42,6 +43,7 @@ pub(crate) struct Executed {
 }
 
 /// A replica, what is on its disks, and its clocks.
+#[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) replica: Option<Replica>,
     pub(crate) now: Now,
@@ -68,6 +70,7 @@ pub(crate) struct Node {
 }
 
 /// All of them, the messages between them, and what is known of the run.
+#[derive(Clone)]
 pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<u32, Node>,
     pub(crate) messages: VecDeque<(u32, u32, Epoch, Message)>,

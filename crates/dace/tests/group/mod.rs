@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) rate_ppm: i64,
     /// What readers beside the loop wait for.
     pub(crate) pending: BTreeMap<CommandId, SlotSet>,
+    /// All that was put out for them since somebody last took it, with what the clock showed.
+    pub(crate) published: Vec<(u64, Output)>,
     pub(crate) wants: Option<Timestamp>,
 }
 
@@ -72,6 +74,7 @@ impl Group {
                 leased: Vec::new(),
                 rate_ppm: 0,
                 pending: BTreeMap::new(),
+                published: Vec::new(),
                 wants: None,
             };
             group.nodes.insert(r, node);
@@ -296,6 +299,7 @@ impl Group {
         node.reads.clear();
         node.leased.clear();
         node.pending.clear();
+        node.published.clear();
     }
 
     /// A new core on what is left.
@@ -363,6 +367,11 @@ impl Group {
         let mut outputs = Vec::new();
         while let Some(output) = self.core(r).poll_output() {
             let node = self.nodes.get_mut(&r).expect("a member");
+            if let Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. } | Output::Execute { .. } =
+                output
+            {
+                node.published.push((node.now.mono_ns, output.clone()));
+            }
             match &output {
                 Output::Append(record) => node.journal.push(Item::Said(record.clone())),
                 Output::Keep(kept) => node.journal.push(Item::Kept(kept.clone())),

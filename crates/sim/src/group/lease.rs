@@ -73,8 +73,8 @@ impl Leases {
         let is_on = random.one_in(2) || options.is_leased;
         let longest = plan.delays.iter().flatten().copied().max().unwrap_or(MS);
         let trip = 2 * longest + 3 * plan.flush.1;
-        let term_ns = trip * *random.pick(&[2, 4, 12, 30]) + 10 * MS;
-        let rate_error_ppm = *random.pick(&[1000, 20_000, 20_000, 100_000]);
+        let term_ns = trip * *random.pick(&[2, 4, 12, 30, 30]) + 10 * MS;
+        let rate_error_ppm = *random.pick(&[1000, 20_000, 100_000, 100_000]);
         let (first, more) = (random.index(WIDE), random.index(4));
         let others = (0..more).map(|_| random.index(ZONES.len()));
         let zones: Vec<usize> = core::iter::once(first).chain(others).collect();
@@ -113,6 +113,12 @@ impl Leases {
     /// How long a grant runs, in ns.
     pub(crate) fn term_ns(&self) -> u64 {
         self.timing.term_ns
+    }
+
+    /// How wrong a clock may run, in parts per billion; `None` where one runs more wrong than that.
+    pub(crate) fn bound_ppb(&self) -> Option<i64> {
+        let bound = i64::try_from(self.timing.rate_error_ppm).expect("less than a million") * PPB;
+        self.slow.is_none().then_some(bound)
     }
 
     /// The rate at which an oscillator runs from now on, as its error in parts per billion.
@@ -318,6 +324,11 @@ impl World {
     /// Whether a replica holds a lease, as far as it can tell.
     pub(crate) fn holds_a_lease(&self, at: usize) -> bool {
         self.leases.wanted[at].iter().any(|zone| self.holds(at, zone))
+    }
+
+    /// Whether a replica wants a zone.
+    pub(crate) fn is_wanted(&self, at: usize, zone: &Zone) -> bool {
+        self.leases.wanted[at].contains(zone)
     }
 
     pub(crate) fn holds(&self, at: usize, zone: &Zone) -> bool {

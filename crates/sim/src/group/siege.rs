@@ -1,5 +1,6 @@
 //! A siege: links to and from one holder go down and up while one client writes a key of its zone elsewhere and another
-//! one reads it there, so that leases begin and end right where writes are decided without their holder.
+//! one reads it there, so that leases begin and end right where writes are decided without their holder. Half of the sieges
+//! follow a plot: what each rule of leases is for happens by chance too rarely.
 
 use std::ops::Range;
 
@@ -9,15 +10,62 @@ use types::SlotSet;
 use super::check::{Ask, Checked};
 use super::client::{self, Client};
 use super::event::Event;
+use super::machine::Fate;
+use super::queue::MS;
 use super::world::{Phase, World};
 use crate::random::Random;
 
 /// Clients that a siege employs.
 const GUESTS: usize = 12;
-/// Steps of all sieges of a run.
-const STEPS_MAX: u64 = 200;
+/// Steps of all sieges of a run; one without a plot counts for four, since it takes longer.
+const STEPS_MAX: u64 = 800;
 /// As many are made, if the storm lasts long enough.
-const STEPS_MIN: u64 = 80;
+const STEPS_MIN: u64 = 480;
+const STEP_OF_LINKS: u64 = 4;
+/// Steps of one siege at most.
+const AGE_MAX: u64 = 400;
+
+/// What a siege is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Plot {
+    /// Links go down and up.
+    Links,
+    /// The holder is cut off until behind the end of its lease, its clock as slow as it may be and the others' as fast.
+    End,
+    /// The holder asks; what it is granted comes late, and what it says later comes to nobody.
+    Late,
+    /// All others start again. As soon as one has, it does not hear the holder any more.
+    Amnesia,
+    /// The holder starts again, holds the lease, and starts once more while writes wait for it. Then it hears one replica only,
+    /// which has granted it the lease before, and soon nothing.
+    Revenant,
+    /// The holder hears one replica only, and wants the lease anew again and again.
+    Fresh,
+}
+
+impl Plot {
+    const ALL: [Self; 9] = [
+        Self::Links,
+        Self::Links,
+        Self::Links,
+        Self::End,
+        Self::Late,
+        Self::Late,
+        Self::Amnesia,
+        Self::Revenant,
+        Self::Fresh,
+    ];
+
+    /// The stage in which nothing is left to happen but reads and writes.
+    fn last(self) -> u8 {
+        match self {
+            Self::Links | Self::Fresh => 0,
+            Self::End => 1,
+            Self::Late | Self::Amnesia => 2,
+            Self::Revenant => 4,
+        }
+    }
+}
 
 /// Who is besieged, and with what.
 #[derive(Clone)]
@@ -34,6 +82,12 @@ pub(crate) struct Siege {
     waits: u64,
     /// Nothing else breaks meanwhile.
     is_quiet: bool,
+    plot: Plot,
+    /// How far the plot is, and since when.
+    stage: u8,
+    since: u64,
+    /// Steps made.
+    age: u64,
     /// Links that are down: from, to, and between which steps to come.
     cuts: Vec<(usize, usize, Range<u64>)>,
 }
@@ -88,10 +142,32 @@ impl World {
         let waits = if self.leases.random.one_in(4) { 0 } else { 24 };
         let is_quiet = self.leases.random.one_in(2);
         let cuts = Siege::cuts(&mut self.leases.random, at, self.options.nodes, left);
+        let plot = *self.leases.random.pick(&Plot::ALL);
+        // A plot goes on at another pace than links, and some begin when the lease is held.
+        let (left, waits) = match plot {
+            Plot::Links => (left, waits),
+            Plot::End | Plot::Amnesia => (70, 60),
+            Plot::Late | Plot::Revenant | Plot::Fresh => (70, 0),
+        };
+        let is_quiet = is_quiet || plot != Plot::Links;
         let now = self.queue.now();
-        self.trace.say(now, || format!("a siege of r{at}: {zone:?}, {ask:?}", at = at + 1));
+        self.trace.say(now, || format!("a siege of r{at}: {plot:?}, {zone:?}, {ask:?}", at = at + 1));
         self.coverage.sieges += 1;
-        self.leases.siege = Some(Siege { holder: at, zone: zone.clone(), ask, writer, left, waits, is_quiet, cuts });
+        let (zone_of, stage, since, age) = (zone.clone(), 0, now, 0);
+        self.leases.siege = Some(Siege {
+            holder: at,
+            zone: zone_of,
+            ask,
+            writer,
+            left,
+            waits,
+            is_quiet,
+            plot,
+            stage,
+            since,
+            age,
+            cuts,
+        });
         self.queue.after(0, Event::Siege);
         if self.leases.random.one_in(2) { self.want_zone(at, zone) } else { Ok(()) }
     }
@@ -109,18 +185,22 @@ impl World {
     /// The next step of a siege.
     pub(crate) fn siege(&mut self) -> Checked {
         let Some(mut siege) = self.leases.siege.take() else { return Ok(()) };
-        if self.phase != Phase::Storm || siege.left == 0 || self.machines[siege.holder].life.is_none() {
+        let is_there = self.machines[siege.holder].life.is_some() || siege.plot == Plot::Revenant;
+        if self.phase != Phase::Storm || siege.left == 0 || siege.age > AGE_MAX || !is_there {
             return Ok(());
         }
-        self.leases.siege_steps += 1;
+        siege.age += 1;
+        self.leases.siege_steps += if siege.plot == Plot::Links { STEP_OF_LINKS } else { 1 };
         siege.waits = if self.holds(siege.holder, &siege.zone) { 0 } else { siege.waits.saturating_sub(1) };
         if siege.waits == 0 {
-            siege.left -= 1;
-            self.cut_off(&siege);
+            self.follow(&mut siege)?;
         }
         let random = &mut self.leases.random;
         let writer = if random.one_in(4) { random.index(self.options.nodes) } else { siege.writer };
-        let (writes, reads, renews) = (random.one_in(2), !random.one_in(4), random.one_in(24));
+        let (writes, reads, renews) = match siege.plot {
+            Plot::Links => (random.one_in(2), !random.one_in(4), random.one_in(24)),
+            _ => (random.one_in(4), random.one_in(2), siege.plot == Plot::Fresh && random.one_in(8)),
+        };
         if renews {
             self.unwant_zone(siege.holder, &siege.zone)?;
             self.want_zone(siege.holder, &siege.zone)?;
@@ -132,10 +212,169 @@ impl World {
         if reads {
             self.employ(siege.holder, siege.ask.clone())?;
         }
-        let term = self.leases.term_ns();
-        let next = 1 + self.leases.random.below(term / 4);
+        let pace = if siege.plot == Plot::Links { 4 } else { 24 };
+        let next = 1 + self.leases.random.below(self.leases.term_ns() / pace);
         self.queue.after(next, Event::Siege);
         self.leases.siege = Some(siege);
+        Ok(())
+    }
+
+    /// What happens in a step, but for reads and writes.
+    fn follow(&mut self, siege: &mut Siege) -> Checked {
+        if siege.stage == siege.plot.last() {
+            siege.left -= 1;
+        }
+        let before = siege.stage;
+        match siege.plot {
+            Plot::Links => self.cut_off(siege),
+            Plot::End => self.plot_end(siege),
+            Plot::Late => self.plot_late(siege)?,
+            Plot::Amnesia => self.plot_amnesia(siege)?,
+            Plot::Revenant => self.plot_revenant(siege)?,
+            Plot::Fresh => self.deafen_to_all_but(siege.holder, siege.writer),
+        }
+        if siege.stage != before {
+            siege.since = self.queue.now();
+        }
+        Ok(())
+    }
+
+    /// For how long links stay down in a plot, at least: until it is over.
+    fn plot_ends(&self) -> u64 {
+        self.queue.now() + 2 * self.leases.term_ns()
+    }
+
+    fn others(&self, holder: usize) -> Vec<usize> {
+        let is_left = |at: &usize| *at != holder && self.machines[*at].fate == Fate::Well;
+        (0..self.options.nodes).filter(is_left).collect()
+    }
+
+    fn silence(&mut self, holder: usize) {
+        let until = self.plot_ends();
+        (0..self.options.nodes).filter(|peer| *peer != holder).for_each(|peer| self.net.cut(holder, peer, until));
+    }
+
+    fn deafen(&mut self, holder: usize) {
+        let until = self.plot_ends();
+        (0..self.options.nodes).filter(|peer| *peer != holder).for_each(|peer| self.net.cut(peer, holder, until));
+    }
+
+    /// See [`Plot::End`].
+    fn plot_end(&mut self, siege: &mut Siege) {
+        if siege.stage == 0 {
+            let now = self.queue.now();
+            if let Some(bound) = self.leases.bound_ppb() {
+                for at in 0..self.options.nodes {
+                    self.machines[at].clock.drift(now, if at == siege.holder { -bound } else { bound });
+                }
+            }
+            self.silence(siege.holder);
+            self.deafen(siege.holder);
+            siege.stage = 1;
+        }
+    }
+
+    /// See [`Plot::Late`].
+    fn plot_late(&mut self, siege: &mut Siege) -> Checked {
+        let (now, trip) = (self.queue.now(), self.trip());
+        if siege.stage == 0 {
+            let until = self.plot_ends();
+            for peer in self.others(siege.holder) {
+                self.net.slow(peer, siege.holder, until, 20);
+            }
+            self.unwant_zone(siege.holder, &siege.zone)?;
+            self.want_zone(siege.holder, &siege.zone)?;
+            siege.stage = 1;
+        } else if siege.stage == 1 && now >= siege.since + trip {
+            self.silence(siege.holder);
+            siege.stage = 2;
+        }
+        Ok(())
+    }
+
+    /// See [`Plot::Amnesia`].
+    fn plot_amnesia(&mut self, siege: &mut Siege) -> Checked {
+        let others = self.others(siege.holder);
+        match siege.stage {
+            0 => {
+                let trip = self.trip();
+                siege.stage = 1;
+                for at in others {
+                    if self.machines[at].life.is_none() || !self.may_forget(at) {
+                        siege.left = 0;
+                        break;
+                    }
+                    self.end_for(at, MS, MS + trip / 4)?;
+                }
+            }
+            1 => {
+                let until = self.plot_ends();
+                let started: Vec<usize> = others.iter().copied().filter(|at| self.has_started(*at)).collect();
+                started.iter().for_each(|at| self.net.cut(siege.holder, *at, until));
+                if started.len() == others.len() {
+                    self.deafen(siege.holder);
+                    siege.stage = 2;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// See [`Plot::Revenant`].
+    fn plot_revenant(&mut self, siege: &mut Siege) -> Checked {
+        let (now, trip, at) = (self.queue.now(), self.trip(), siege.holder);
+        match siege.stage {
+            0 if !self.may_forget(at) => siege.left = 0,
+            0 => {
+                self.end_for(at, MS, MS + trip)?;
+                siege.stage = 1;
+            }
+            1 | 2 if !self.has_started(at) => {}
+            1 if !self.is_wanted(at, &siege.zone) => self.want_zone(at, &siege.zone)?,
+            1 if self.holds(at, &siege.zone) && self.may_forget(at) => {
+                self.end_for(at, MS, trip)?;
+                siege.stage = 2;
+            }
+            2 => {
+                self.deafen_to_all_but(at, siege.writer);
+                if !self.is_wanted(at, &siege.zone) {
+                    self.want_zone(at, &siege.zone)?;
+                }
+                siege.stage = 3;
+            }
+            3 if now >= siege.since + 2 * trip => {
+                self.deafen(at);
+                siege.stage = 4;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The holder hears one replica only, which is not the writer.
+    fn deafen_to_all_but(&mut self, holder: usize, writer: usize) {
+        let until = self.plot_ends();
+        let heard = self.others(holder).into_iter().find(|at| *at != writer);
+        for peer in self.others(holder).into_iter().filter(|peer| Some(*peer) != heard) {
+            self.net.cut(peer, holder, until);
+        }
+    }
+
+    /// A round trip to the farthest replica, and what is flushed on the way.
+    fn trip(&self) -> u64 {
+        2 * self.net.longest() + 3 * self.plan.flush.1
+    }
+
+    fn has_started(&self, at: usize) -> bool {
+        self.machines[at].life.as_ref().is_some_and(|life| life.waits_since.is_none())
+    }
+
+    /// A process ends, with all that it has flushed or is flushing, and is back after `least` and up to `more`.
+    fn end_for(&mut self, at: usize, least: u64, more: u64) -> Checked {
+        self.crash(at, 1000)?;
+        let back = self.queue.now() + least + self.leases.random.below(more + 1);
+        self.restart_at(at, back);
         Ok(())
     }
 

@@ -40,12 +40,13 @@ impl Machine {
         let mut core = Core::new(config, Restore::default()).expect("a group of regions is a group");
         let nearest: Vec<ReplicaId> = regions.nearest(at).into_iter().map(replica).collect();
         core.prefer(&nearest);
+        let others = scenario.quorum_size() - 1;
         core.set_promise_lag(scenario.promise_lag_ns.unwrap_or_else(|| promise_lag_ns(scenario, at)));
         if let Some(leases) = scenario.leases {
             core.set_lease_timing(LeaseTiming { term_ns: leases.term_ns, ..LeaseTiming::default() });
         }
         if scenario.is_ahead {
-            core.set_ahead(regions.nearest_ns(at, scenario.fast_size() - 1) / 2 + FLUSH_NS);
+            core.set_ahead(regions.nearest_ns(at, others) / 2 + FLUSH_NS);
         }
         let error_ns = scenario.clock_error_ns;
         let wall_ns = if at.is_multiple_of(2) { WALL_NS + error_ns } else { WALL_NS - error_ns };
@@ -99,7 +100,7 @@ fn promise_lag_ns(scenario: &Scenario, at: usize) -> u64 {
     let regions = &scenario.regions;
     let counts = |coordinator: &usize| {
         let quorum = regions.nearest(*coordinator);
-        *coordinator != at && quorum[..scenario.fast_size() - 1].contains(&at)
+        *coordinator != at && quorum[..scenario.quorum_size() - 1].contains(&at)
     };
     let farthest = (0..regions.count()).filter(counts).map(|coordinator| regions.one_way_ns(coordinator, at)).max();
     farthest.map_or(0, |way| way + 2 * FLUSH_NS + 2 * scenario.clock_error_ns)

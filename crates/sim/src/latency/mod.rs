@@ -99,6 +99,11 @@ impl Scenario {
         (n / 2 + 1).max(n / 2 + self.faults)
     }
 
+    /// How many replicas the quorums have on which coordinators count: all where everybody holds the lease of everything.
+    pub(crate) fn quorum_size(&self) -> usize {
+        if self.leases.is_some() { self.regions.count() } else { self.fast_size() }
+    }
+
     /// What no answer in `region` can beat: the round trip to the nearest quorum and three flushes.
     #[must_use]
     pub fn limit_ns(&self, region: usize) -> u64 {

@@ -246,7 +246,8 @@ impl Drawing<'_> {
         }
         gone.sort_unstable();
         gone.dedup();
-        self.step(Step::Settle(gone))?;
+        let deaf = self.plan.holder.filter(|_| gone.is_empty() && self.random.one_in(2));
+        self.step(deaf.map_or(Step::Settle(gone), Step::SettleDeaf))?;
         self.world.finish()
     }
 

@@ -10,6 +10,7 @@
 mod check;
 mod draw;
 mod node;
+mod output;
 mod reads;
 mod rollback;
 pub mod scene;

@@ -6,8 +6,11 @@ use types::SlotSet;
 
 use super::world::{Applied, World};
 
+/// What hides the zone in a request.
+pub(super) const SALT: [u8; 32] = [9; 32];
+
 /// The zone that is leased: everything.
-fn zone() -> Zone {
+pub(super) fn zone() -> Zone {
     Zone(Bytes::new())
 }
 
@@ -26,7 +29,7 @@ impl World {
         (self.has_leases, self.drifts) = (true, true);
         let node = &mut self.nodes[at];
         let now = node.now;
-        node.core().want_lease(now, &zone(), [9; 32]).expect("one zone is not too many");
+        node.core().want_lease(now, &zone(), SALT).expect("one zone is not too many");
         self.drain(at)?;
         Ok(true)
     }

@@ -15,7 +15,8 @@ const STEPS_NS: [u64; 3] = [20 * MS, 20 * MS, 200 * MS];
 const EXCHANGES: usize = 40;
 
 impl World {
-    pub(super) fn settle(&mut self, gone: &[usize]) -> Checked {
+    /// `deaf`: who speaks and never hears again. What it says must not hold up the others for ever.
+    pub(super) fn settle(&mut self, gone: &[usize], deaf: Option<usize>) -> Checked {
         let well =
             |world: &Self, at: usize| world.nodes[at].fate == Fate::Well && world.nodes[at].rolled_back.is_none();
         let already = (0..self.nodes.len()).filter(|at| !well(self, *at)).count();
@@ -27,22 +28,25 @@ impl World {
                 self.nodes[at].fate = Fate::Gone;
             }
         }
-        let live: Vec<usize> = (0..self.nodes.len()).filter(|at| well(self, *at)).collect();
+        let speaking: Vec<usize> = (0..self.nodes.len()).filter(|at| well(self, *at)).collect();
+        // One that is lost already counts as the failure.
+        let deaf = deaf.filter(|_| already < self.setting.faults);
+        let live: Vec<usize> = speaking.iter().copied().filter(|at| deaf != Some(*at)).collect();
         // Slewing by an eighth hardly makes up for clocks that are a tenth off.
         self.drifts = false;
         let wall_ns = self.nodes.iter().map(|node| node.now.wall_ns).max().unwrap_or(0);
-        for at in live.iter().copied() {
+        for at in speaking.iter().copied() {
             self.nodes[at].now.wall_ns = wall_ns;
             self.start(at)?;
         }
         for round in 0..ROUNDS {
-            self.exchange(&live)?;
+            self.exchange(&speaking, &live)?;
             if self.unsettled(&live).is_none() {
                 return self.nothing_is_lost(&live);
             }
             let phase = usize::try_from(round * 3 / ROUNDS).unwrap_or(0);
             self.advance(STEPS_NS[phase]);
-            for at in live.iter().copied() {
+            for at in speaking.iter().copied() {
                 self.tick(at)?;
             }
         }
@@ -51,10 +55,10 @@ impl World {
     }
 
     /// Everybody reads from everybody, and hears what is on the way, until nothing moves.
-    fn exchange(&mut self, live: &[usize]) -> Checked {
+    fn exchange(&mut self, speaking: &[usize], live: &[usize]) -> Checked {
         for _ in 0..EXCHANGES {
             let before = self.progress();
-            for from in live.iter().copied() {
+            for from in speaking.iter().copied() {
                 self.flush(from, 0)?;
                 for to in live.iter().copied().filter(|to| *to != from) {
                     self.read_all(from, to)?;
@@ -63,7 +67,11 @@ impl World {
             }
             while let Some((from, to, _)) = self.messages.front() {
                 let (from, to) = (*from, *to);
-                self.give(from, to)?;
+                if speaking.contains(&to) && !live.contains(&to) {
+                    self.messages.pop_front();
+                } else {
+                    self.give(from, to)?;
+                }
             }
             self.fetch_snapshots(live)?;
             if self.progress() == before {

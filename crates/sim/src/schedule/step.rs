@@ -61,6 +61,8 @@ pub enum Step {
     /// `settle`, `settle without 1,2`: everything is mended but those named, which are gone for good; then what a live
     /// replica knows is decided and executed everywhere.
     Settle(Vec<usize>),
+    /// `settle deaf 3`: the same, but replica 3 speaks and never hears again, which counts as a failure of it.
+    SettleDeaf(usize),
 }
 
 /// A line that is no step.
@@ -120,6 +122,7 @@ impl FromStr for Step {
             ["rollback", at, count] => Self::RollBack(replica(at)?, number(count)?),
             ["settle"] => Self::Settle(Vec::new()),
             ["settle", "without", gone] => Self::Settle(replicas(gone)?),
+            ["settle", "deaf", at] => Self::SettleDeaf(replica(at)?),
             _ => return Err(()),
         };
         Ok(step)
@@ -156,6 +159,7 @@ impl fmt::Display for Step {
             Self::RollBack(at, count) => write!(f, "rollback {} {count}", at + 1),
             Self::Settle(gone) if gone.is_empty() => write!(f, "settle"),
             Self::Settle(gone) => write!(f, "settle without {}", List(gone)),
+            Self::SettleDeaf(at) => write!(f, "settle deaf {}", at + 1),
         }
     }
 }
@@ -241,7 +245,7 @@ mod tests {
     fn steps_are_read_back_as_they_are_written() {
         let text = "submit 1 0,5\nsubmit 2 *\nflush 1\nflush 1 but 2\nread 1>2\nread 1>2 3\nbeat 3\ntick 2\nadvance 100ms\n\
                     advance 2 1500us\ncrash 1\ncrash 1 keep 2\nstart 1\ngive 1>2\ndrop 3>1\nget 2 5\nget 2 *\nwant 3\nunwant 3\nleased 3 0\nstore 1\ntrim 1\n\
-                    snapshot 2>3\nsuspect 1 2\ntrust 1 2\nprefer 1 3,2\nrollback 1 5\nsettle\nsettle without 1,2\n";
+                    snapshot 2>3\nsuspect 1 2\ntrust 1 2\nprefer 1 3,2\nrollback 1 5\nsettle\nsettle without 1,2\nsettle deaf 3\n";
         let steps = parse(text).unwrap();
         let written: String = steps.iter().map(|step| format!("{step}\n")).collect();
         assert_eq!(written, text);

@@ -3,10 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use dace::{
-    Beat, Config, Core, LeaseTiming, Message, Mutant, Output, Record, Restore, StreamError, Submission, Timing,
-};
-use types::journal::{RecordHeader, RecordKind, body_hash, decode_proposal, encode_proposal};
+use dace::{Beat, Config, Core, LeaseTiming, Message, Mutant, Record, Restore, StreamError, Submission, Timing};
+use types::journal::{RecordHeader, RecordKind, body_hash, encode_proposal};
 use types::{CommandId, Epoch, GroupId, Now, ReplicaId, SlotSet, Timestamp};
 
 use super::check::Judge;
@@ -28,7 +26,19 @@ pub(super) const TIMING: Timing =
 
 /// Clocks run this part too fast or too slow where leases are.
 const RATE_ERROR: u64 = 10;
-const LEASE_TIMING: LeaseTiming = LeaseTiming { term_ns: 300 * MS, rate_error_ppm: 1_000_000 / RATE_ERROR };
+pub(super) const LEASE_TIMING: LeaseTiming = LeaseTiming { term_ns: 300 * MS, rate_error_ppm: 1_000_000 / RATE_ERROR };
+
+/// By how much the monotonic clock of a replica errs in `ns`, where leases are: the first is slow, the second fast.
+pub(super) fn drift(at: usize, ns: u64) -> i64 {
+    let error = i64::try_from(ns / RATE_ERROR).expect("a step takes no centuries");
+    if at.is_multiple_of(2) { -error } else { error }
+}
+
+/// Clocks after `ns`, the monotonic one with an error.
+pub(super) fn later(now: Now, ns: u64, error: i64) -> Now {
+    let mono_ns = now.mono_ns.saturating_add(ns).saturating_add_signed(error);
+    Now { mono_ns, wall_ns: now.wall_ns.saturating_add(ns) }
+}
 
 /// What a step came to: whether it applied.
 pub(super) type Applied = Result<bool, Box<Violation>>;
@@ -116,7 +126,8 @@ impl World {
             Step::Trust(at, of) => self.is_up(*at) && self.is_member(*of) && self.suspect(*at, *of, false)?,
             Step::Prefer(at, order) => self.is_up(*at) && self.prefer(*at, order),
             Step::RollBack(at, items) => self.is_member(*at) && self.roll_back(*at, *items),
-            Step::Settle(gone) => self.settle(gone).map(|()| true)?,
+            Step::Settle(gone) => self.settle(gone, None).map(|()| true)?,
+            Step::SettleDeaf(at) => self.is_member(*at) && self.settle(&[], Some(*at)).map(|()| true)?,
         };
         self.applied += usize::from(applied);
         Ok(applied)
@@ -208,7 +219,7 @@ impl World {
     }
 
     /// A decision of this replica counts.
-    fn committed(&mut self, at: usize, header: &RecordHeader) -> Checked {
+    pub(super) fn committed(&mut self, at: usize, header: &RecordHeader) -> Checked {
         let (id, timestamp) = (header.id, header.timestamp);
         if self.nodes[at].rolled_back.is_some() {
             return Ok(());
@@ -221,7 +232,7 @@ impl World {
     }
 
     /// The client of a command is answered, if one waits here.
-    fn answer(&mut self, at: usize, id: CommandId, timestamp: Timestamp) -> Checked {
+    pub(super) fn answer(&mut self, at: usize, id: CommandId, timestamp: Timestamp) -> Checked {
         if self.nodes[at].waiting.remove(&id).is_none() {
             return Ok(());
         }
@@ -360,20 +371,15 @@ impl World {
     }
 
     fn advance_one(&mut self, at: usize, ns: u64) -> bool {
-        let now = &mut self.nodes[at].now;
-        now.mono_ns = now.mono_ns.saturating_add(ns);
-        now.wall_ns = now.wall_ns.saturating_add(ns);
+        self.nodes[at].now = later(self.nodes[at].now, ns, 0);
         ns > 0
     }
 
     /// All clocks go on. Where leases are, at the edge of what is allowed: the first slow, the second fast, and so on.
     pub(super) fn advance(&mut self, ns: u64) -> bool {
         for at in 0..self.nodes.len() {
-            self.advance_one(at, ns);
-            if self.drifts {
-                let (error, mono_ns) = (ns / RATE_ERROR, &mut self.nodes[at].now.mono_ns);
-                *mono_ns = if at % 2 == 0 { *mono_ns - error } else { *mono_ns + error };
-            }
+            let error = if self.drifts { drift(at, ns) } else { 0 };
+            self.nodes[at].now = later(self.nodes[at].now, ns, error);
         }
         ns > 0
     }
@@ -543,72 +549,5 @@ impl World {
         let order: Vec<ReplicaId> = order.iter().copied().filter(|of| self.is_member(*of)).map(Self::replica).collect();
         self.nodes[at].core().prefer(&order);
         !order.is_empty()
-    }
-
-    /// Does what a core puts out.
-    pub(super) fn drain(&mut self, at: usize) -> Checked {
-        loop {
-            let Some(output) = self.nodes[at].core.as_mut().and_then(Core::poll_output) else { return Ok(()) };
-            match output {
-                Output::Append(record) => self.appended(at, record)?,
-                Output::Keep(kept) => self.nodes[at].append(Item::Kept(kept)),
-                Output::Execute { timestamp, id, body, .. } => self.execute(at, timestamp, id, &body)?,
-                Output::Cut { timestamp } => {
-                    self.say(at, || format!("cuts at {timestamp}"));
-                    if self.nodes[at].rolled_back.is_none() {
-                        self.judge.cut(at, timestamp)?;
-                    }
-                }
-                Output::Send { to, message } => {
-                    let to = usize::try_from(to.0).expect("a small number") - 1;
-                    self.messages.push_back((at, to, message));
-                }
-                Output::ReadReady { read } | Output::LeasedReady { read } => {
-                    if let Some(slots) = self.nodes[at].reads.remove(&read) {
-                        self.say(at, || format!("answers read {read}"));
-                        self.judge.read_ended(at, read, &slots)?;
-                    }
-                }
-                Output::ReadContended { read } | Output::LeasedContended { read } => {
-                    self.nodes[at].reads.remove(&read);
-                    self.judge.read_dropped(at, read);
-                }
-                Output::WantSnapshot { cut } => {
-                    let wants = &mut self.nodes[at].wants;
-                    *wants = (*wants).max(Some(cut));
-                }
-                Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. } => {
-                    unreachable!("nobody reads beside the loop")
-                }
-                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
-                    unreachable!("nobody proposes a Reconfig")
-                }
-            }
-        }
-    }
-
-    fn appended(&mut self, at: usize, record: Record) -> Checked {
-        let header = record.header;
-        self.say(at, || {
-            let (id, timestamp, ballot) = (header.id, header.timestamp.0 % (60_000 * MS), header.ballot);
-            let flags = header.flags;
-            format!("says #{} {:?} {id} at {timestamp} ballot {ballot} flags {flags}", header.position, header.kind)
-        });
-        self.nodes[at].append(Item::Said(record));
-        // Above ballot 0 the value is fixed already.
-        if header.kind == RecordKind::Commit && header.ballot > 0 { self.committed(at, &header) } else { Ok(()) }
-    }
-
-    fn execute(&mut self, at: usize, timestamp: Timestamp, id: CommandId, body: &[u8]) -> Checked {
-        self.say(at, || format!("executes {id} at {}", timestamp.0 % (60_000 * MS)));
-        let slots = match decode_proposal(body) {
-            Ok((slots, _)) => slots,
-            Err(error) => return violation("integrity", format!("the body of {id} at replica {}: {error}", at + 1)),
-        };
-        if self.nodes[at].rolled_back.is_some() {
-            return Ok(());
-        }
-        self.judge.executed(at, (timestamp, id), &slots)?;
-        self.answer(at, id, timestamp)
     }
 }

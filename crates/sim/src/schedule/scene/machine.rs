@@ -1,15 +1,18 @@
 //! One replica of a scene: a core, and the inputs that make a local state.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use dace::{Beat, Config, Core, Hello, Output, Restore, Submission};
 use types::journal::{RecordKind, body_hash, encode_proposal};
-use types::{Epoch, GroupId, Now, ReplicaId, Timestamp};
+use types::{Epoch, GroupId, Now, ReplicaId, SlotSet, Timestamp};
 
 use super::Scene;
 use super::table::{BatchId, FIRE_NS, Input, Reading, Table};
 use crate::schedule::check::Place;
 use crate::schedule::node::Item;
-use crate::schedule::world::{TIMING, WALL_NS};
+use crate::schedule::reads::{SALT, zone};
+use crate::schedule::world::{LEASE_TIMING, TIMING, WALL_NS, drift, later};
 
 /// See the file's documentation.
 pub(super) struct Machine {
@@ -25,9 +28,13 @@ pub(super) struct Machine {
     /// What the last input added to the journal.
     pub(super) new_items: Vec<Item>,
     pub(super) executed: Vec<Place>,
+    /// Leased reads under way, by the core's numbers.
+    reads: BTreeMap<u64, usize>,
+    /// Those that the last input ended, and how many commands each shows.
+    pub(super) answered: Vec<(usize, usize)>,
 }
 
-fn replica(at: usize) -> ReplicaId {
+pub(super) fn replica(at: usize) -> ReplicaId {
     ReplicaId(u32::try_from(at + 1).expect("few replicas"))
 }
 
@@ -47,6 +54,8 @@ impl Machine {
             heard: vec![BatchId::default(); setting.replicas],
             new_items: Vec::new(),
             executed: Vec::new(),
+            reads: BTreeMap::new(),
+            answered: Vec::new(),
         }
     }
 
@@ -60,18 +69,46 @@ impl Machine {
         deadline.is_some_and(|deadline| deadline <= self.now.mono_ns + ns)
     }
 
+    /// Until when a leased read could begin, if one can now.
+    pub(super) fn held_until(&self) -> Option<u64> {
+        let mut core = self.core.clone()?;
+        core.handle_leased_read(self.now, &zone(), SlotSet::All).ok()?;
+        core.lease_until(&zone())
+    }
+
+    /// The leased reads that wait.
+    pub(super) fn waiting(&self) -> Vec<usize> {
+        self.reads.values().copied().collect()
+    }
+
     pub(super) fn handle(&mut self, input: Input, table: &Table) {
         match input {
             Input::Submit(number) => self.submit(number),
             Input::Flush => drop(self.flush()),
             Input::Read(from, reading) => self.read(from, reading, table),
             Input::Fire => {
-                self.now = Now { mono_ns: self.now.mono_ns + FIRE_NS, wall_ns: self.now.wall_ns + FIRE_NS };
+                if !self.scene.is_timed() {
+                    self.now = later(self.now, FIRE_NS, 0);
+                }
                 let now = self.now;
                 self.core().handle_tick(now);
             }
+            Input::Pass(number) => {
+                let ns = self.scene.passes[number];
+                self.now = later(self.now, ns, drift(self.at, ns));
+            }
+            Input::Want => {
+                let now = self.now;
+                self.core().want_lease(now, &zone(), SALT).expect("one zone is not too many");
+            }
+            Input::Leased(number) => {
+                let (now, slots) = (self.now, self.scene.reads[number].1.clone());
+                let read = self.core().handle_leased_read(now, &zone(), slots).expect("the lease was held before");
+                self.reads.insert(read, number);
+            }
             Input::Crash => {
                 self.core = None;
+                self.reads.clear();
                 self.heard.fill(BatchId::default());
                 self.items.truncate(self.durable_items);
                 self.executed.clear();
@@ -134,6 +171,7 @@ impl Machine {
         let restore = Restore::default();
         let mut core = Core::new(self.config.clone(), restore).expect("a sound configuration");
         core.set_timing(TIMING);
+        core.set_lease_timing(LEASE_TIMING);
         if let Some(mutant) = self.scene.setting.mutant {
             core.set_mutant(mutant);
         }
@@ -161,6 +199,11 @@ impl Machine {
                 Output::Append(record) => self.append(Item::Said(record)),
                 Output::Keep(kept) => self.append(Item::Kept(kept)),
                 Output::Execute { timestamp, id, .. } => self.executed.push((timestamp, id)),
+                Output::LeasedReady { read } => {
+                    let number = self.reads.remove(&read).expect("it was begun in this life");
+                    self.answered.push((number, self.executed.len()));
+                }
+                Output::LeasedContended { read } => drop(self.reads.remove(&read)),
                 // Nobody fetches, reads or is told of cuts in a scene.
                 _ => {}
             }

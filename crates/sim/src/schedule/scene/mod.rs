@@ -8,6 +8,10 @@
 //!
 //! A reader takes what a writer said in one go (the records of one input) in one go. A promise is never given, so there
 //! are no cuts; records are read when they are durable, unless a scene says otherwise. Promises are left to schedules by chance.
+//!
+//! Where leases are, time is one for all: it goes on in steps of the whole group ([`Scene::passes`]), and every clock by as
+//! much as its drift allows, as in schedules. What a replica had done before each of them is a part of its local state. A
+//! leased read must show what was executed anywhere when it began.
 
 mod machine;
 mod table;
@@ -39,12 +43,59 @@ pub struct Scene {
     pub reads_all: bool,
     /// A reader reads what is not durable yet, too, and learns later that it is.
     pub reads_tails: bool,
+    /// By replica: in how many of its lives it wants the lease of everything, from some instant on.
+    pub wants: Vec<usize>,
+    /// Reads under that lease, at any instant at which it is held: at whom, and of which slots.
+    pub reads: Vec<(usize, SlotSet)>,
+    /// Time that goes by for the whole group, in ns, step by step, each at any instant after the first `want`. A timer fires
+    /// only when it is due by then ([`Scene::fires`]).
+    pub passes: Vec<u64>,
+    /// What is executed anywhere counts as seen by somebody, and not only what its own replica has executed, whose client is
+    /// answered then.
+    pub is_strict: bool,
+}
+
+impl Scene {
+    /// These commands, and nothing else that happens.
+    #[must_use]
+    pub fn new(setting: Setting, commands: Vec<(usize, usize, SlotSet)>) -> Self {
+        let none = vec![0; setting.replicas];
+        Self {
+            setting,
+            commands,
+            fires: none.clone(),
+            crashes: none.clone(),
+            reads_all: false,
+            reads_tails: false,
+            wants: none,
+            reads: Vec::new(),
+            passes: Vec::new(),
+            is_strict: true,
+        }
+    }
+
+    /// Whether time is one for all.
+    fn is_timed(&self) -> bool {
+        !self.passes.is_empty() || self.wants.iter().any(|wants| *wants > 0)
+    }
+}
+
+/// A leased read that shows less than was executed somewhere when it began.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Stale {
+    read: usize,
+    shows: usize,
+    seen: usize,
 }
 
 /// A state of the group.
 #[derive(Clone)]
 pub struct State {
     locals: Vec<LocalId>,
+    /// By leased read that is under way: how much was executed somewhere when it began.
+    seen: Vec<Option<usize>>,
+    /// The first one that was stale.
+    stale: Option<Stale>,
     /// How it was come by; two states are the same whatever that is.
     path: Option<Arc<Link>>,
 }
@@ -57,7 +108,7 @@ struct Link {
 
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        self.locals == other.locals
+        (&self.locals, &self.seen, self.stale) == (&other.locals, &other.seen, other.stale)
     }
 }
 
@@ -65,17 +116,17 @@ impl Eq for State {}
 
 impl core::hash::Hash for State {
     fn hash<H: core::hash::Hasher>(&self, hasher: &mut H) {
-        self.locals.hash(hasher);
+        (&self.locals, &self.seen, self.stale).hash(hasher);
     }
 }
 
 impl core::fmt::Debug for State {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:?}", self.locals)
+        write!(f, "{:?} {:?} {:?}", self.locals, self.seen, self.stale)
     }
 }
 
-/// An input of one replica.
+/// An input of one replica, or of all: time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Action {
     at: usize,
@@ -97,7 +148,7 @@ impl Explored {
         panics::watch();
         let mut table = Table::new(scene.clone());
         let locals = table.first();
-        let first = State { locals, path: None };
+        let first = State { locals, seen: vec![None; scene.reads.len()], stale: None, path: None };
         Self { scene, table: Mutex::new(table), first, ends: AtomicUsize::new(0) }
     }
 
@@ -128,19 +179,42 @@ impl Explored {
     pub fn actions(&self, state: &State) -> Vec<Action> {
         let table = self.table();
         let enabled = |at: usize| table.enabled(&state.locals, at).into_iter().map(move |input| Action { at, input });
-        (0..state.locals.len()).flat_map(enabled).collect()
+        let mut actions: Vec<Action> = (0..state.locals.len()).flat_map(enabled).collect();
+        actions.extend(table.passes(&state.locals).map(|input| Action { at: 0, input }));
+        actions
     }
 
     /// The state after an action.
     #[must_use]
     pub fn next(&self, state: &State, action: Action) -> State {
+        let mut table = self.table();
         let mut locals = state.locals.clone();
-        locals[action.at] = self.table().after(locals[action.at], action.input);
-        State { locals, path: Some(Arc::new(Link { action, before: state.path.clone() })) }
+        let mut seen = state.seen.clone();
+        let mut stale = state.stale;
+        if let Input::Leased(read) = action.input {
+            seen[read] = Some(table.shown(&locals));
+        }
+        let concerned = if let Input::Pass(_) = action.input { 0..locals.len() } else { action.at..action.at + 1 };
+        for at in concerned {
+            let before = locals[at];
+            locals[at] = table.after(before, action.input);
+            for (read, shows) in table.answers(before, action.input) {
+                let begun = seen[*read].take().unwrap_or(0);
+                if *shows < begun {
+                    stale = stale.or(Some(Stale { read: *read, shows: *shows, seen: begun }));
+                }
+            }
+            table.forget(locals[at], &mut seen);
+        }
+        State { locals, seen, stale, path: Some(Arc::new(Link { action, before: state.path.clone() })) }
     }
 
-    /// One timestamp per command, one order, and no assertion of a core.
+    /// One timestamp per command, one order, no stale read, and no assertion of a core.
     pub fn holds(&self, state: &State) -> Result<(), Violation> {
+        if let Some(Stale { read, shows, seen }) = state.stale {
+            let reason = format!("leased read {read} shows {shows} commands, and {seen} were executed before it began");
+            return Err(Violation { check: "read", reason });
+        }
         self.table().check(&state.locals)
     }
 
@@ -165,7 +239,7 @@ impl Explored {
     }
 
     /// Where nothing more can happen: the schedule that leads there holds, says what the local states say, and settles,
-    /// with everybody and without any one of them.
+    /// with everybody and without any one of them; where leases are, also with any one that speaks and never hears again.
     pub fn settles(&self, state: &State) -> Result<(), Violation> {
         self.ends.fetch_add(1, Ordering::Relaxed);
         let steps = self.schedule(state);
@@ -179,7 +253,12 @@ impl Explored {
             }
             for gone in core::iter::once(None).chain((0..state.locals.len()).map(Some)) {
                 let mut end = world.clone();
-                end.settle(&Vec::from_iter(gone))?;
+                end.settle(&Vec::from_iter(gone), None)?;
+                end.finish()?;
+            }
+            for deaf in (0..state.locals.len()).filter(|_| self.scene.is_timed()) {
+                let mut end = world.clone();
+                end.settle(&[], Some(deaf))?;
                 end.finish()?;
             }
             Ok(())

@@ -7,7 +7,7 @@ use types::journal::RecordKind;
 use types::{CommandId, Timestamp};
 
 use super::Scene;
-use super::machine::Machine;
+use super::machine::{Machine, replica};
 use crate::group::Violation;
 use crate::group::panics;
 use crate::schedule::check::Place;
@@ -48,8 +48,14 @@ pub(super) enum Input {
     Flush,
     /// It reads what another said.
     Read(usize, Reading),
-    /// Its clock goes on, and its timers fire.
+    /// Its clock goes on, and its timers fire; where time is one for all, those that are due.
     Fire,
+    /// This step of time goes by.
+    Pass(usize),
+    /// It wants the lease.
+    Want,
+    /// A client begins this leased read of the scene.
+    Leased(usize),
     /// Its process ends.
     Crash,
     /// Its process starts.
@@ -96,6 +102,18 @@ struct Local {
     crashes: usize,
     /// Whether timers would fire.
     is_waiting: bool,
+    /// In how many lives it has wanted the lease, and whether it does now.
+    wanted: usize,
+    is_wanting: bool,
+    /// Until when a leased read could begin, if one can now.
+    held_until: Option<u64>,
+    /// Leased reads that were begun here, and those that wait.
+    begun: Vec<usize>,
+    waiting: Vec<usize>,
+    /// Steps of time that went by, and what it was before the last of them, while its timers may fire yet. When it said
+    /// something its records tell.
+    passed: usize,
+    before_pass: Option<LocalId>,
     /// What its core died of.
     panic: Option<String>,
 }
@@ -110,6 +128,8 @@ pub(super) struct Table {
     histories: Vec<Option<(LocalId, Input)>>,
     ids: HashMap<Local, LocalId>,
     after: HashMap<(LocalId, Input), LocalId>,
+    /// The leased reads that an input ends, and how many commands each shows.
+    answers: HashMap<(LocalId, Input), Vec<(usize, usize)>>,
 }
 
 impl Table {
@@ -123,6 +143,7 @@ impl Table {
             histories: Vec::new(),
             ids: HashMap::new(),
             after: HashMap::new(),
+            answers: HashMap::new(),
         }
     }
 
@@ -149,6 +170,13 @@ impl Table {
                     fires: 0,
                     crashes: 0,
                     is_waiting: false,
+                    wanted: 0,
+                    is_wanting: false,
+                    held_until: None,
+                    begun: Vec::new(),
+                    waiting: Vec::new(),
+                    passed: 0,
+                    before_pass: None,
                     panic: None,
                 };
                 let fresh = self.intern(local, None);
@@ -211,10 +239,51 @@ impl Table {
         if local.fires < self.scene.fires[at] && local.is_waiting {
             inputs.push(Input::Fire);
         }
+        if !local.is_wanting && local.wanted < self.scene.wants[at] {
+            inputs.push(Input::Want);
+        }
+        if local.held_until.is_some() {
+            let reads = self.unread(local);
+            inputs.extend(reads.map(Input::Leased));
+        }
         if local.crashes < self.scene.crashes[at] {
             inputs.push(Input::Crash);
         }
         inputs
+    }
+
+    /// The leased reads that are to begin here yet.
+    fn unread(&self, local: &Local) -> impl Iterator<Item = usize> {
+        let reads = self.scene.reads.iter().enumerate();
+        reads.filter(|(number, (at, _))| *at == local.at && !local.begun.contains(number)).map(|(number, _)| number)
+    }
+
+    /// The next step of time, if there is one. None goes by before a lease is wanted: from then on clocks drift.
+    pub(super) fn passes(&self, locals: &[LocalId]) -> Option<Input> {
+        let has_begun = locals.iter().any(|id| self.local(*id).wanted > 0);
+        let passed = self.local(locals[0]).passed;
+        (has_begun && passed < self.scene.passes.len()).then_some(Input::Pass(passed))
+    }
+
+    /// How many commands somebody can have seen.
+    pub(super) fn shown(&self, locals: &[LocalId]) -> usize {
+        let shown = |local: &Local| {
+            let is_shown = |(_, id): &Place| self.scene.is_strict || id.replica == replica(local.at);
+            let last = |executed: &[Place]| executed.iter().rposition(is_shown).map_or(0, |last| last + 1);
+            last(&local.executed).max(last(&local.executed_before))
+        };
+        locals.iter().map(|id| shown(self.local(*id))).max().unwrap_or(0)
+    }
+
+    /// The leased reads that an input ends.
+    pub(super) fn answers(&self, id: LocalId, input: Input) -> &[(usize, usize)] {
+        self.answers.get(&(id, input)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Reads that were begun at a replica and do not wait any more are over.
+    pub(super) fn forget(&self, id: LocalId, seen: &mut [Option<usize>]) {
+        let local = self.local(id);
+        local.begun.iter().filter(|read| !local.waiting.contains(read)).for_each(|read| seen[*read] = None);
     }
 
     /// What a reader may read next: one batch, or all that there is; after its own restart, all. Nothing of a life that
@@ -279,13 +348,25 @@ impl Table {
             let mut machine = Machine::new(&self.scene, number);
             for input in &inputs {
                 machine.new_items.clear();
+                machine.answered.clear();
                 machine.handle(*input, self);
                 while self.is_eager(number) && machine.flush() {}
             }
             machine
         });
         match ran {
-            Ok(machine) => self.note(&mut local, input, &machine),
+            Ok(machine) => {
+                self.note(&mut local, input, &machine);
+                let may_fire = self.scene.is_timed() && local.fires < self.scene.fires[number];
+                local.before_pass = match input {
+                    Input::Pass(_) => Some(id),
+                    _ => local.before_pass,
+                };
+                local.before_pass = local.before_pass.filter(|_| may_fire);
+                if !machine.answered.is_empty() {
+                    self.answers.insert((id, input), machine.answered.clone());
+                }
+            }
             Err(said) => local.panic = Some(said),
         }
         local
@@ -303,7 +384,11 @@ impl Table {
             Input::Flush => local.durable = local.said,
             Input::Read(from, reading) => local.read[from] = reading,
             Input::Fire => local.fires += 1,
+            Input::Pass(_) => local.passed += 1,
+            Input::Want => (local.wanted, local.is_wanting) = (local.wanted + 1, true),
+            Input::Leased(read) => local.begun.push(read),
             Input::Crash => {
+                local.is_wanting = false;
                 local.crashes += 1;
                 local.is_up = false;
                 local.said = local.durable;
@@ -333,7 +418,13 @@ impl Table {
             local.opened = local.opening;
         }
         local.executed = machine.executed.clone();
-        local.is_waiting = machine.is_waiting(FIRE_NS);
+        local.waiting = machine.waiting();
+        let has_unread = self.unread(local).next().is_some();
+        local.held_until = if has_unread { machine.held_until() } else { None };
+        local.is_waiting = match self.scene.is_timed() {
+            true => local.fires < self.scene.fires[local.at] && machine.is_waiting(0),
+            false => machine.is_waiting(FIRE_NS),
+        };
     }
 
     fn batch_id(&mut self, before: BatchId, items: Vec<Item>) -> BatchId {
@@ -412,7 +503,11 @@ impl Table {
                 let count = self.position(reading.end) - self.position(before.end);
                 vec![Step::Read(from, at, usize::try_from(count).expect("short journals"))]
             }
+            Input::Fire if self.scene.is_timed() => vec![Step::Tick(at)],
             Input::Fire => vec![Step::AdvanceOne(at, FIRE_NS), Step::Tick(at)],
+            Input::Pass(number) => return vec![Step::Advance(self.scene.passes[number])],
+            Input::Want => vec![Step::Want(at)],
+            Input::Leased(number) => vec![Step::Leased(at, self.scene.reads[number].1.clone())],
             Input::Crash => {
                 read[at].fill(Reading::default());
                 return vec![Step::Crash(at, 0)];
