@@ -10,9 +10,11 @@
 //! | epochs begin and end, the state goes from one to the next | this one |
 //! | what replicas tell each other of epochs, and when an epoch is over | `notice.rs` |
 //! | which core a call goes to | `route.rs` |
+//! | what a restart has vouched for | `vouch.rs` |
 
 mod notice;
 mod route;
+mod vouch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,9 +29,11 @@ use crate::mutant::Mutant;
 use crate::output::{Kept, Output, Record};
 use crate::reconfig::{Entry, Membership, Reconfig};
 use crate::restore::RestoreError;
+use crate::timer::Timing;
 
 pub use self::notice::{Notice, Standing};
 pub use self::route::{HelloError, ReconfigError};
+pub use self::vouch::{EpochClaim, Vouch};
 
 /// Makes a fresh core what the driver wants: time-outs, leases, zones. Called once for each core, before it starts.
 pub type SetUp = Arc<dyn Fn(&mut Core) + Send + Sync>;
@@ -123,6 +127,10 @@ pub struct Replica {
     enters: BTreeMap<Epoch, BTreeSet<ReplicaId>>,
     /// This epoch and those before it are not needed by anybody; 0: none.
     over: Epoch,
+    /// The same, as others told it before the start: the cores of these epochs stay silent.
+    told_over: Epoch,
+    /// What else was told before the start.
+    heard: BTreeMap<ReplicaId, Notice>,
     /// The epoch that the state here is of; 0: there is none.
     state: Epoch,
     /// It was a member of an epoch: before that, it waits to be one.
@@ -133,6 +141,8 @@ pub struct Replica {
     preference: Vec<ReplicaId>,
     suspects: BTreeSet<ReplicaId>,
     zones: BTreeMap<Zone, [u8; 32]>,
+    /// Time-outs that were set after the cores were made.
+    timing: Option<Timing>,
     outputs: VecDeque<ReplicaOutput>,
 }
 
@@ -151,6 +161,8 @@ impl Replica {
             haves: BTreeMap::new(),
             enters: BTreeMap::new(),
             over,
+            told_over: over,
+            heard: BTreeMap::new(),
             state: stored.as_ref().map_or(Epoch(0), |stored| stored.membership.epoch),
             joined: stored.is_some() || !journals.is_empty(),
             removed: false,
@@ -158,6 +170,7 @@ impl Replica {
             preference: Vec::new(),
             suspects: BTreeSet::new(),
             zones: BTreeMap::new(),
+            timing: None,
             outputs: VecDeque::new(),
         };
         let stored = new.stored.iter().map(|stored| &stored.membership);
@@ -197,6 +210,7 @@ impl Replica {
         };
         let mut core = Core::new(membership.config(self.group, self.replica), Restore { base, executed_cut })?;
         (self.set_up)(&mut core);
+        self.timing.into_iter().for_each(|timing| core.set_timing(timing));
         match membership.entry {
             Some(entry) => core.begin_epoch(entry, state),
             None => core.span.state = state,
@@ -222,7 +236,8 @@ impl Replica {
         &mut self.served.get_mut(&epoch).expect("a journal of this epoch was named").core
     }
 
-    /// Starts the cores, oldest first.
+    /// Starts the cores, oldest first, once their journals are vouched for ([`Replica::vouched`]). One of an epoch that is over
+    /// says nothing any more.
     ///
     /// Panics when called twice.
     pub fn handle_start(&mut self, now: Now) -> Result<(), StartError> {
@@ -231,17 +246,20 @@ impl Replica {
         self.now = now;
         let epochs: Vec<Epoch> = self.served.keys().copied().collect();
         let stored = self.stored.take();
-        for epoch in epochs {
+        for epoch in epochs.into_iter().filter(|epoch| *epoch > self.told_over) {
             let first = self.next_incarnation();
             let core = &mut self.served.get_mut(&epoch).expect("it was just listed").core;
             core.number_from(first);
-            core.take_on_trust();
             core.handle_start(now)?;
             if let Some(stored) = stored.as_ref().filter(|stored| stored.membership.epoch == epoch) {
                 core.handle_stored(stored.cut);
             }
         }
+        self.note_over(self.told_over);
         self.settle();
+        for (from, notice) in core::mem::take(&mut self.heard) {
+            self.handle_notice(now, from, &notice);
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use types::{Command, Outcome, SlotSet, Timestamp};
 use super::check::{Ask, Checked, ensure};
 use super::client::{self, Client, Waiting};
 use super::event::Event;
+use super::machine::Life;
 use super::queue::MS;
 use super::world::{Phase, World};
 
@@ -45,8 +46,12 @@ impl World {
 
     /// Mostly the machine at home, if it is awake.
     fn choose(&mut self, home: usize) -> Option<usize> {
-        let is_open = |at: &usize| self.machines[*at].is_awake();
-        let awake: Vec<usize> = (0..self.options.nodes).filter(is_open).collect();
+        let is_spare = |life: &Life| self.reconf.is_on && life.replica.epochs().next().is_none();
+        let is_open = |at: &usize| {
+            let machine = &self.machines[*at];
+            machine.is_awake() && !machine.life.as_ref().is_some_and(is_spare)
+        };
+        let awake: Vec<usize> = (0..self.machines.len()).filter(is_open).collect();
         if awake.is_empty() {
             return None;
         }
@@ -74,12 +79,12 @@ impl World {
         let taken = match submission {
             Some(submission) => {
                 let body = submission.body.clone();
-                life.core.handle_submit(clock, submission).map(|id| {
+                life.replica.handle_submit(clock, submission).map(|(_, id)| {
                     life.waiting.insert(id, (client, operation));
                     Some((id, body))
                 })
             }
-            None => life.core.handle_read(clock, slots).map(|read| {
+            None => life.replica.handle_read(clock, slots).map(|read| {
                 life.reads.insert(read, (client, operation));
                 None
             }),
@@ -114,6 +119,10 @@ impl World {
                     format!("r{machine} refuses {operation} of client {client}: {error:?}", machine = machine + 1)
                 });
                 *self.coverage.submits_refused.entry(format!("{error:?}")).or_default() += 1;
+                // Between two epochs nothing is taken, and nothing has begun.
+                if matches!(error, dace::SubmitError::Sealed) {
+                    self.clients[client].retries = Some(operation);
+                }
                 self.turn_client(client, 5 * MS);
             }
         }

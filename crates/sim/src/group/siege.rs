@@ -82,12 +82,12 @@ impl World {
         let Some(ask) = ask.filter(|_| is_free && is_possible) else {
             return Ok(());
         };
-        let others = self.options.nodes - 1;
-        let writer = (at + 1 + self.leases.random.index(others)) % self.options.nodes;
+        let others = self.machines.len() - 1;
+        let writer = (at + 1 + self.leases.random.index(others)) % self.machines.len();
         let left = 12 + self.leases.random.below(36);
         let waits = if self.leases.random.one_in(4) { 0 } else { 24 };
         let is_quiet = self.leases.random.one_in(2);
-        let cuts = Siege::cuts(&mut self.leases.random, at, self.options.nodes, left);
+        let cuts = Siege::cuts(&mut self.leases.random, at, self.machines.len(), left);
         let now = self.queue.now();
         self.trace.say(now, || format!("a siege of r{at}: {zone:?}, {ask:?}", at = at + 1));
         self.coverage.sieges += 1;
@@ -119,7 +119,7 @@ impl World {
             self.cut_off(&siege);
         }
         let random = &mut self.leases.random;
-        let writer = if random.one_in(4) { random.index(self.options.nodes) } else { siege.writer };
+        let writer = if random.one_in(4) { random.index(self.machines.len()) } else { siege.writer };
         let (writes, reads, renews) = (random.one_in(2), !random.one_in(4), random.one_in(24));
         if renews {
             self.unwant_zone(siege.holder, &siege.zone)?;
@@ -145,7 +145,7 @@ impl World {
         for (from, to, _) in siege.cuts.iter().filter(|(.., steps)| steps.contains(&siege.left)) {
             self.net.cut(*from, *to, now + term / 3);
         }
-        for peer in (0..self.options.nodes).filter(|peer| *peer != siege.holder) {
+        for peer in (0..self.machines.len()).filter(|peer| *peer != siege.holder) {
             let random = &mut self.leases.random;
             if random.one_in(24) {
                 let (until, slowness) = (now + 1 + random.below(2 * term), 2 + random.below(20));
