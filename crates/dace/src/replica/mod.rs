@@ -33,10 +33,13 @@ use crate::timer::Timing;
 
 pub use self::notice::{Notice, Standing};
 pub use self::route::{HelloError, ReconfigError};
-pub use self::vouch::{EpochClaim, Vouch};
+pub use self::vouch::{Claims, EpochClaim, Vouch};
 
 /// Makes a fresh core what the driver wants: time-outs, leases, zones. Called once for each core, before it starts.
 pub type SetUp = Arc<dyn Fn(&mut Core) + Send + Sync>;
+
+/// How long the state at the beginning of an epoch is awaited from the epoch before, before it is asked for, in ns.
+const AWAITED_NS_MAX: u64 = 3_000_000_000;
 
 /// Where the stored state of a replica stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,8 +109,10 @@ pub enum ReplicaOutput {
 struct Served {
     membership: Membership,
     core: Core,
-    /// A snapshot was asked for, because no core below can lead to the state.
+    /// A snapshot was asked for, because no core below can lead to the state, or has not for long.
     wants: bool,
+    /// Since when it waits for the state, in ns of the monotonic clock.
+    since: u64,
 }
 
 /// See the file's documentation.
@@ -179,7 +184,7 @@ impl Replica {
         new.known.extend(known.into_iter().map(|membership| (membership.epoch, membership)));
         for EpochJournal { membership, base } in journals {
             let core = new.core_for(&membership, base)?;
-            new.served.insert(membership.epoch, Served { membership, core, wants: false });
+            new.served.insert(membership.epoch, Served { membership, core, wants: false, since: 0 });
         }
         let unserved = |stored: &&Stored| {
             let Stored { cut, membership } = stored;
@@ -190,7 +195,7 @@ impl Replica {
         if let Some(membership) = new.stored.as_ref().filter(unserved).map(|stored| stored.membership.clone()) {
             let core = new.core_for(&membership, None)?;
             new.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
-            new.served.insert(membership.epoch, Served { membership, core, wants: false });
+            new.served.insert(membership.epoch, Served { membership, core, wants: false, since: 0 });
         }
         Ok(new)
     }
@@ -244,6 +249,7 @@ impl Replica {
         assert!(!self.started, "a replica starts once");
         self.started = true;
         self.now = now;
+        self.served.values_mut().for_each(|served| served.since = now.mono_ns);
         let epochs: Vec<Epoch> = self.served.keys().copied().collect();
         let stored = self.stored.take();
         for epoch in epochs.into_iter().filter(|epoch| *epoch > self.told_over) {
@@ -350,7 +356,8 @@ impl Replica {
             }
             self.joined = true;
             self.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
-            self.served.insert(membership.epoch, Served { membership, core, wants: false });
+            let since = self.now.mono_ns;
+            self.served.insert(membership.epoch, Served { membership, core, wants: false, since });
         }
     }
 
@@ -372,8 +379,9 @@ impl Replica {
         let over = self.over;
         let mut before = Epoch(0);
         for (epoch, served) in &mut self.served {
-            // The core before gets there by the journals of its epoch while others serve it.
-            let leads = before.0 + 1 == epoch.0 && before > over;
+            // The core before gets there by the journals of its epoch while others serve it. They may have stopped, and with
+            // them whoever knew that it is over.
+            let leads = before.0 + 1 == epoch.0 && before > over && self.now.mono_ns < served.since + AWAITED_NS_MAX;
             before = *epoch;
             let at = served.membership.entry.map(|entry| entry.at);
             if let Some(cut) = at.filter(|_| !served.core.has_state() && !served.wants && !leads && *epoch > over) {

@@ -82,6 +82,11 @@ impl Replica {
         Some((newest, &mut served.core))
     }
 
+    /// Why nothing is taken where the newest epoch is not served.
+    fn absent(&self) -> SubmitError {
+        if self.started { SubmitError::Sealed } else { SubmitError::NotStarted }
+    }
+
     /// Runs a handler of the core of an epoch, and what follows from it.
     fn with<T>(&mut self, now: Now, epoch: Epoch, handle: impl FnOnce(&mut Core) -> T) -> Option<T> {
         self.now = now;
@@ -102,8 +107,7 @@ impl Replica {
 
     /// Proposes a command in the newest epoch ([`Core::handle_submit`]).
     pub fn handle_submit(&mut self, now: Now, submission: Submission) -> Result<(Epoch, CommandId), SubmitError> {
-        let (epoch, result) =
-            self.at_present(now, |core| core.handle_submit(now, submission)).ok_or(SubmitError::Sealed)?;
+        let (epoch, result) = self.at_present(now, |core| core.handle_submit(now, submission)).ok_or(self.absent())?;
         Ok((epoch, result?))
     }
 
@@ -134,7 +138,7 @@ impl Replica {
 
     /// Begins a linearizable read in the newest epoch ([`Core::handle_read`]). Reads are numbered per epoch.
     pub fn handle_read(&mut self, now: Now, slots: SlotSet) -> Result<(Epoch, u64), SubmitError> {
-        let (epoch, result) = self.at_present(now, |core| core.handle_read(now, slots)).ok_or(SubmitError::Sealed)?;
+        let (epoch, result) = self.at_present(now, |core| core.handle_read(now, slots)).ok_or(self.absent())?;
         Ok((epoch, result?))
     }
 

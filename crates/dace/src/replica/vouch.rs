@@ -1,7 +1,7 @@
 //! What a replica that restarts has vouched for: its journal of each epoch that it still serves (`docs/consensus.md`,
 //! "Reading a journal"). Each core is vouched for by the members of its epoch, and by nobody else.
 //!
-//! A claim names all epochs of which there are journals, so it also says of which there are none: a disk that was rolled
+//! The claims name all epochs that are not over and of which there are journals, so they also say of which there are none: a disk that was rolled
 //! back behind the beginning of an epoch has forgotten the votes that it gave there, and whoever counted one refuses it.
 //!
 //! An epoch that is over is vouched for by nobody: those who could have may be gone. What is said in it is not needed either,
@@ -13,6 +13,15 @@ use super::Replica;
 use crate::reconfig::Entry;
 use crate::stream::{Hello, Refused};
 use crate::vouch::{Claim, Vouched};
+
+/// What a replica that starts says of its journals.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claims {
+    /// Of each epoch of which there is one, rising.
+    pub epochs: Vec<EpochClaim>,
+    /// This epoch, and those before it, are over: their journals may be gone.
+    pub over: Epoch,
+}
 
 /// What a replica that starts says of its journal of one epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,23 +54,24 @@ impl Replica {
     ///
     /// Panics when it has started.
     #[must_use]
-    pub fn claims(&self) -> Vec<EpochClaim> {
+    pub fn claims(&self) -> Claims {
         assert!(!self.started, "a replica that has started claims nothing");
         let claim = |(epoch, served): (&Epoch, &super::Served)| EpochClaim {
             epoch: *epoch,
             entry: served.membership.entry,
             claim: served.core.claim(),
         };
-        self.served.iter().map(claim).collect()
+        Claims { epochs: self.served.iter().map(claim).collect(), over: self.over }
     }
 
     /// A replica that starts asks whether this one, whatever its own phase, vouches for its journals
     /// ([`crate::Core::handle_claim`]). It does for those of epochs that both serve. Refused is whoever lacks what was counted
     /// in any of them.
-    pub fn handle_claims(&mut self, from: ReplicaId, claims: &[EpochClaim]) -> Result<Vouch, Refused> {
+    pub fn handle_claims(&mut self, from: ReplicaId, claims: &Claims) -> Result<Vouch, Refused> {
         let mut epochs = Vec::new();
-        for (epoch, served) in self.served.iter_mut().filter(|(_, served)| served.membership.has(from)) {
-            let named = claims.iter().find(|claim| claim.epoch == *epoch);
+        let judged = self.served.range_mut(Epoch(claims.over.0 + 1)..);
+        for (epoch, served) in judged.filter(|(_, served)| served.membership.has(from)) {
+            let named = claims.epochs.iter().find(|claim| claim.epoch == *epoch);
             if named.is_some_and(|named| named.entry != served.membership.entry) {
                 continue;
             }

@@ -204,7 +204,7 @@ impl Cluster {
 
     /// All vouch for what is on the disk, whoever is up: these disks are honest.
     fn trust(&mut self, r: u32) {
-        let epochs: Vec<Epoch> = self.replica(r).claims().iter().map(|claim| claim.epoch).collect();
+        let epochs: Vec<Epoch> = self.replica(r).claims().epochs.iter().map(|claim| claim.epoch).collect();
         let vouch = dace::Vouch { epochs, over: Epoch(0) };
         let all: Vec<u32> = self.nodes.keys().copied().collect();
         for other in all {

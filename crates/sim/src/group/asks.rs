@@ -46,7 +46,7 @@ impl World {
 
     /// Mostly the machine at home, if it is awake.
     fn choose(&mut self, home: usize) -> Option<usize> {
-        let is_spare = |life: &Life| self.reconf.is_on && life.replica.epochs().next().is_none();
+        let is_spare = |life: &Life| self.reconf.is_on && !life.is_member();
         let is_open = |at: &usize| {
             let machine = &self.machines[*at];
             machine.is_awake() && !machine.life.as_ref().is_some_and(is_spare)
@@ -79,9 +79,9 @@ impl World {
         let taken = match submission {
             Some(submission) => {
                 let body = submission.body.clone();
-                life.replica.handle_submit(clock, submission).map(|(_, id)| {
+                life.replica.handle_submit(clock, submission).map(|(epoch, id)| {
                     life.waiting.insert(id, (client, operation));
-                    Some((id, body))
+                    Some((epoch, id, body))
                 })
             }
             None => life.replica.handle_read(clock, slots).map(|read| {
@@ -93,7 +93,7 @@ impl World {
             Ok(submitted) => {
                 self.clients[client].waiting = Some(Waiting { operation, machine });
                 self.turn_client(client, self.plan.patience);
-                let id = submitted.as_ref().map(|(id, _)| *id);
+                let id = submitted.as_ref().map(|(_, id, _)| *id);
                 self.trace.mark(&[13, now, client as u64, operation as u64, id.map_or(0, |id| id.counter)]);
                 let history = &mut self.judge.history;
                 let ask = &history.operations[operation].ask;
@@ -107,8 +107,8 @@ impl World {
                         format!("client {client} asks r{machine} for {operation}: {ask:?}", machine = machine + 1)
                     }
                 });
-                if let Some((id, body)) = submitted {
-                    let is_new = history.submitted(now, operation, id, body);
+                if let Some((epoch, id, body)) = submitted {
+                    let is_new = history.submitted(now, operation, (epoch, id), body);
                     ensure(is_new, "agreement", || {
                         format!("r{machine} gives {id} to two commands", machine = machine + 1)
                     })?;
@@ -120,10 +120,11 @@ impl World {
                 });
                 *self.coverage.submits_refused.entry(format!("{error:?}")).or_default() += 1;
                 // Between two epochs nothing is taken, and nothing has begun.
-                if matches!(error, dace::SubmitError::Sealed) {
+                let is_sealed = matches!(error, dace::SubmitError::Sealed);
+                if is_sealed {
                     self.clients[client].retries = Some(operation);
                 }
-                self.turn_client(client, 5 * MS);
+                self.turn_client(client, if is_sealed { 20 * MS } else { 5 * MS });
             }
         }
         self.drain(machine)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dace::{Beat, Entry, EpochClaim, Hello, Message, Notice, PeerBase, Record, Vouch};
+use dace::{Beat, Claims, Entry, Hello, Message, Notice, PeerBase, Record, Vouch};
 use types::{Epoch, Timestamp};
 
 use super::machine::Session;
@@ -22,7 +22,7 @@ pub(crate) struct Parcel {
 #[derive(Clone)]
 pub(crate) enum Note {
     /// A life that is about to start asks to be vouched for.
-    Claims { life: u64, claims: Vec<EpochClaim> },
+    Claims { life: u64, claims: Claims },
     /// The claims of that life hold.
     Vouch { life: u64, vouch: Vouch },
     /// The writer wants to open the stream of an epoch.

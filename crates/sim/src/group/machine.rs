@@ -183,7 +183,7 @@ impl Life {
             heard: vec![now; nodes],
             counted: BTreeMap::new(),
             told: None,
-            may_tell: false,
+            may_tell: true,
             is_removed: false,
             wants: None,
             is_installing: false,
@@ -228,10 +228,5 @@ impl Life {
     /// The durable position counted of a peer's journal of an epoch.
     pub(crate) fn counted(&self, epoch: Epoch, peer: usize) -> u64 {
         self.counted.get(&(epoch, peer)).copied().unwrap_or(0)
-    }
-
-    /// What it counted of a peer in the newest epoch.
-    pub(crate) fn counted_last(&self, peer: usize) -> u64 {
-        self.replica.epochs().last().map_or(0, |served| self.counted(served.epoch, peer))
     }
 }

@@ -44,13 +44,13 @@ impl World {
         let submission = submission(&command, &SlotSet::All);
         let body = submission.body.clone();
         match life.replica.handle_submit(clock, submission) {
-            Ok((_, id)) => {
+            Ok((epoch, id)) => {
                 life.ordered.insert(id, (client, read));
                 let history = &mut self.judge.history;
                 let operation = history.begin(now, Ask::Write(Box::new(command)), SlotSet::All);
                 self.trace.mark(&[15, now, at as u64, id.counter]);
                 self.trace.say(now, || format!("r{at} orders read {read} as {operation} = {id}", at = at + 1));
-                let is_new = history.submitted(now, operation, id, body);
+                let is_new = history.submitted(now, operation, (epoch, id), body);
                 ensure(is_new, "agreement", || format!("r{at} gives {id} to two commands", at = at + 1))?;
             }
             Err(dace::SubmitError::Sealed) => {

@@ -18,6 +18,7 @@ impl World {
         let period = HELLO_PATIENCE + 3 * self.net.longest() + self.random.below(10 * MS);
         self.turn_after(at, period, Turn::Connect);
         self.claim(at)?;
+        self.tell_news(at);
         self.tell_all(at);
         for peer in (0..self.machines.len()).filter(|peer| *peer != at) {
             self.connect_to(at, peer);

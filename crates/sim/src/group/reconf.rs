@@ -207,13 +207,13 @@ impl World {
         let taken = life.replica.handle_reconfig(clock, &next, &connected, salt);
         self.trace.say(now, || format!("r{at} is asked for {change:?} to {next:?}: {taken:?}", at = at + 1));
         match taken {
-            Ok((_, id)) => {
+            Ok((epoch, id)) => {
                 self.trace.mark(&[20, now, at as u64, change as u64, id.counter]);
                 let number = self.reconf.proposed.len() as u64;
                 let ask = Ask::Write(Box::new(stand_in(number)));
                 let operation = self.judge.history.begin(now, ask, SlotSet::All);
                 let body = next.to_body().into();
-                let is_new = self.judge.history.submitted(now, operation, id, body);
+                let is_new = self.judge.history.submitted(now, operation, (epoch, id), body);
                 ensure(is_new, "agreement", || format!("r{at} gives {id} to two commands", at = at + 1))?;
                 self.reconf.proposed.insert(id, Proposed { epoch, change, next });
                 self.coverage.reconfigs_proposed += 1;
@@ -393,12 +393,12 @@ impl World {
         let submission = super::asks::submission(command, &asked.slots);
         let body = submission.body.clone();
         match life.replica.handle_submit(clock, submission) {
-            Ok((_, id)) => {
+            Ok((epoch, id)) => {
                 life.waiting.insert(id, (client, operation));
                 self.coverage.voided_again += 1;
                 self.trace.mark(&[22, now, at as u64, operation as u64, id.counter]);
                 self.trace.say(now, || format!("r{at} tries {operation} again as {id}", at = at + 1));
-                let is_new = self.judge.history.submitted(now, operation, id, body);
+                let is_new = self.judge.history.submitted(now, operation, (epoch, id), body);
                 ensure(is_new, "agreement", || format!("r{at} gives {id} to two commands", at = at + 1))?;
                 Ok(true)
             }
@@ -448,7 +448,7 @@ impl World {
 
     /// Tells the others what is known here of epochs, if that is new.
     pub(crate) fn tell_news(&mut self, at: usize) {
-        let Some(life) = self.life(at).filter(|life| life.may_tell && life.waits_since.is_none()) else { return };
+        let Some(life) = self.life(at).filter(|life| life.may_tell) else { return };
         life.may_tell = false;
         let notice = life.replica.notice();
         let is_one = notice.over == Epoch(0) && notice.epochs.iter().all(|standing| standing.membership.epoch == EPOCH);
@@ -484,7 +484,7 @@ impl World {
 
     /// Someone speaks of an epoch that is not served here.
     pub(crate) fn answer_notice(&mut self, from: usize, to: usize) {
-        let Some(life) = self.life(to).filter(|life| life.waits_since.is_none()) else { return };
+        let Some(life) = self.life(to) else { return };
         let notice = life.replica.notice();
         self.send(to, from, Note::Notice(notice));
     }

@@ -183,8 +183,9 @@ impl World {
         // What was executed below the snapshot is never executed here: its clients are not told.
         let judge = &self.judge;
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
-        let mut passed: Vec<_> = life.waiting.extract_if(.., |id, _| judge.is_below(*id, cut)).collect();
-        passed.extend(life.ordered.extract_if(.., |id, _| judge.is_below(*id, cut)));
+        let mut passed: Vec<_> =
+            life.waiting.extract_if(.., |id, _| judge.is_passed(*id, cut, stored.membership.epoch)).collect();
+        passed.extend(life.ordered.extract_if(.., |id, _| judge.is_passed(*id, cut, stored.membership.epoch)));
         passed.into_iter().for_each(|(_, owed)| self.never_answered(owed));
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! How a life is vouched for before it starts.
 
-use dace::{EpochClaim, Vouched};
+use dace::{Claims, Vouched};
 use types::Epoch;
 
 use super::check::{Checked, ensure, violation};
@@ -23,11 +23,13 @@ impl World {
         for peer in peers.map(|peer| self.index(peer)).collect::<Vec<_>>() {
             self.send(at, peer, Note::Claims { life, claims: claims.clone() });
         }
+        // Who has not entered an epoch yet cannot vouch for a journal of it, and enters when it hears of it.
+        self.tell_all(at);
         Ok(())
     }
 
     /// A peer asks.
-    pub(crate) fn claimed(&mut self, from: usize, to: usize, number: u64, claims: &[EpochClaim]) -> Checked {
+    pub(crate) fn claimed(&mut self, from: usize, to: usize, number: u64, claims: &Claims) -> Checked {
         let (replica, now) = (self.replica(from), self.queue.now());
         // What comes late is of a life that is over, or has started.
         let waits = |life: &super::machine::Life| life.number == number && life.waits_since.is_some();
@@ -39,7 +41,7 @@ impl World {
         self.trace
             .say(now, || format!("r{to} is asked by r{from}: {claims:?}: {answer:?}", to = to + 1, from = from + 1));
         self.trace.mark(&[15, now, from as u64, to as u64, u64::from(answer.is_ok())]);
-        let newest = claims.last().map(|claim| claim.epoch);
+        let newest = claims.epochs.last().map(|claim| claim.epoch);
         let knows_more = life.replica.newest().map(|known| known.epoch) > newest;
         match answer {
             Ok(vouch) => {

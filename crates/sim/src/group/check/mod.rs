@@ -193,6 +193,13 @@ impl Judge {
         self.order.last()
     }
 
+    /// Whether what became of a command is in a state at a cut: it was executed at or below it, or came to nothing with its
+    /// epoch, which had ended by then.
+    pub(crate) fn is_passed(&self, id: CommandId, cut: Timestamp, epoch: Epoch) -> bool {
+        let has_ended = self.history.submitted.get(&id).is_some_and(|submitted| submitted.epoch < epoch);
+        has_ended || self.is_below(id, cut)
+    }
+
     /// Whether a command was executed at or below a cut.
     pub(crate) fn is_below(&self, id: CommandId, cut: Timestamp) -> bool {
         self.order.place(id).is_some_and(|(timestamp, _)| timestamp <= cut)
@@ -221,7 +228,7 @@ mod tests {
         let command = Command { salt: [0; 32], principal: String::new(), request: None, op };
         let id = CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: 1 };
         let operation = judge.history.begin(1, Ask::Write(Box::new(command)), SlotSet::All);
-        assert!(judge.history.submitted(1, operation, id, Bytes::new()));
+        assert!(judge.history.submitted(1, operation, (EPOCH, id), Bytes::new()));
         assert_eq!(judge.kept(&[1, 2]), Ok(0), "what was not answered may be lost");
         judge.executed(0, (Timestamp(7), id), &SlotSet::All, &Outcome::Done, &[]).expect("the first of its slots");
         let refused = judge.acked(2, id, &Outcome::Done, 1).expect_err("one disk is too few");
