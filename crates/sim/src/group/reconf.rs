@@ -187,16 +187,10 @@ impl World {
         };
         let change = Change::ALL[self.reconf.random.weighted(&self.reconf.weights.map(|weight| weight.max(1)))];
         let Some(next) = self.next_of(&newest, change) else { return Ok(false) };
-        self.propose_at(at, newest.epoch, change, next)
+        self.propose_at(at, change, next)
     }
 
-    fn propose_at(
-        &mut self,
-        at: usize,
-        epoch: Epoch,
-        change: Change,
-        next: Reconfig,
-    ) -> Result<bool, Box<super::Violation>> {
+    fn propose_at(&mut self, at: usize, change: Change, next: Reconfig) -> Result<bool, Box<super::Violation>> {
         let (now, clock) = (self.queue.now(), self.clock(at));
         let hears =
             |other: &usize| self.machines[*other].is_awake() && self.hears(at, *other) && self.hears(*other, at);
