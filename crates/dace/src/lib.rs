@@ -68,7 +68,8 @@ pub use self::output::{Kept, Output, Record};
 pub use self::propose::{Submission, SubmitError};
 pub use self::reconfig::{Entry, Membership, Reconfig};
 pub use self::replica::{
-    EpochJournal, HelloError, Notice, ReconfigError, Remains, Replica, ReplicaOutput, SetUp, Standing, Stored,
+    Claims, EpochClaim, EpochJournal, HelloError, Notice, ReconfigError, Remains, Replica, ReplicaOutput, SetUp,
+    Standing, Stored, Vouch,
 };
 pub use self::restore::{RestoreError, RestoreFault};
 pub use self::status::{Counters, Phase, Status};

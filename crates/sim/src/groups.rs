@@ -57,6 +57,27 @@ impl From<Drift> for group::Drift {
     }
 }
 
+/// In which runs the members of the group change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Reconfigs {
+    /// In those whose seed says so.
+    Some,
+    /// In all.
+    Always,
+    /// In none.
+    Never,
+}
+
+impl From<Reconfigs> for Option<bool> {
+    fn from(reconfigs: Reconfigs) -> Self {
+        match reconfigs {
+            Reconfigs::Some => None,
+            Reconfigs::Always => Some(true),
+            Reconfigs::Never => Some(false),
+        }
+    }
+}
+
 /// What is taken out, by its name: a rule of the protocol, or one of execution.
 fn taken_out(name: Option<&str>) -> Result<(Option<dace::Mutant>, Option<Defect>), String> {
     let Some(name) = name else { return Ok((None, None)) };
@@ -94,6 +115,7 @@ fn run_groups(arguments: &Arguments) -> Result<bool, String> {
             mutant,
             defect,
             drift: arguments.drift.into(),
+            is_reconfigured: arguments.reconfigs.into(),
             is_leased: arguments.leases || arguments.drift == Drift::Beyond,
             is_calm: arguments.calm,
             trace: arguments.trace,
@@ -183,9 +205,14 @@ fn explain(failure: &Failure, arguments: &Arguments, (nodes, faults): (usize, us
     let mutant = arguments.mutant.as_ref().map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
     let calm = if arguments.calm { " --calm" } else { "" };
     let leases = if arguments.leases { " --leases" } else { "" };
+    let reconfigs = match arguments.reconfigs {
+        Reconfigs::Some => "",
+        Reconfigs::Always => " --reconfigs always",
+        Reconfigs::Never => " --reconfigs never",
+    };
     let drift = if arguments.drift == Drift::Beyond { " --drift beyond" } else { "" };
     eprintln!(
-        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}{leases}{drift}",
+        "see it again: cargo run --release -p sim -- --nodes {nodes} --faults {faults} --seed {} --trace{mutant}{calm}{leases}{reconfigs}{drift}",
         failure.seed
     );
 }
@@ -195,9 +222,7 @@ pub(crate) fn mutants(arguments: &Arguments) -> ExitCode {
     let seeds = arguments.seed..arguments.seed.saturating_add(arguments.seeds());
     let is_asked = |name: &str| arguments.mutant.as_deref().is_none_or(|asked| asked == name);
     let (mut all, mut caught) = (0, 0);
-    // Those of reconfiguration show in `crates/dace/tests/reconfigs.rs`: this world is of one epoch.
-    let rules = dace::Mutant::ALL.iter().filter(|mutant| !dace::Mutant::OF_RECONFIG.contains(mutant));
-    for mutant in rules.filter(|mutant| is_asked(mutant.name())) {
+    for mutant in dace::Mutant::ALL.iter().filter(|mutant| is_asked(mutant.name())) {
         all += 1;
         caught += u32::from(hunt(mutant.name(), arguments, || group::catch(*mutant, &GROUPS, seeds.clone())));
     }

@@ -56,6 +56,9 @@ struct Arguments {
     /// Of a group: leases in every run, and not only in half of them.
     #[arg(long)]
     leases: bool,
+    /// Of a group: whether its members change: in a third of the runs, in every one, or in none.
+    #[arg(long, value_enum, default_value = "some", default_missing_value = "always", num_args = 0..=1)]
+    reconfigs: groups::Reconfigs,
     /// Of a group: how far clocks go astray where there are leases. Beyond the bound a check has to notice.
     #[arg(long, value_enum, default_value = "within")]
     drift: groups::Drift,

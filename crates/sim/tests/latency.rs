@@ -2,7 +2,7 @@
 //! flushes: never less, and never noticeably more.
 #![allow(clippy::unwrap_used)]
 
-use sim::latency::{Leases, Load, Regions, Scenario};
+use sim::latency::{Change, Changing, Leases, Load, Regions, Scenario};
 
 #[test]
 fn an_answer_takes_one_round_trip_and_three_flushes() {
@@ -81,5 +81,30 @@ fn a_dead_holder_stalls_its_zone_for_one_term_at_most() {
         assert!(longest > TERM_NS / 2, "it stalls: {longest}");
         // The last request may still be under way when its sender dies, and what was held back still has to be decided.
         assert!(longest <= TERM_NS + 2 * trip, "{longest} ns for a term of {TERM_NS} ns");
+    }
+}
+
+/// A change of members stalls writes for less than two round trips of whoever proposes it, at p50.
+#[test]
+fn a_change_of_members_stalls_writes_for_two_round_trips_at_most() {
+    for regions in [Regions::gcp(3), Regions::aws(5)] {
+        for (change, is_leased) in [
+            (Change::Add, false),
+            (Change::Remove, false),
+            (Change::Replace, false),
+            (Change::Add, true),
+            (Change::Replace, true),
+        ] {
+            let mut ratios = Vec::new();
+            for proposer in 0..regions.count() - 1 {
+                let changing = Changing { regions: regions.clone(), change, proposer, is_leased, seed: 1 };
+                let trip = changing.round_trip_ns();
+                ratios.extend(changing.run().iter().map(|stall| stall.ns() as f64 / trip as f64));
+            }
+            ratios.sort_by(f64::total_cmp);
+            let p50 = ratios[ratios.len() / 2];
+            assert!(p50 > 0.1, "{change:?}, leases {is_leased}: nothing stalls ({ratios:?})");
+            assert!(p50 <= 2.0, "{change:?}, leases {is_leased}: {p50} round trips ({ratios:?})");
+        }
     }
 }

@@ -10,9 +10,11 @@
 //! | epochs begin and end, the state goes from one to the next | this one |
 //! | what replicas tell each other of epochs, and when an epoch is over | `notice.rs` |
 //! | which core a call goes to | `route.rs` |
+//! | what a restart has vouched for | `vouch.rs` |
 
 mod notice;
 mod route;
+mod vouch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,12 +29,17 @@ use crate::mutant::Mutant;
 use crate::output::{Kept, Output, Record};
 use crate::reconfig::{Entry, Membership, Reconfig};
 use crate::restore::RestoreError;
+use crate::timer::Timing;
 
 pub use self::notice::{Notice, Standing};
 pub use self::route::{HelloError, ReconfigError};
+pub use self::vouch::{Claims, EpochClaim, Vouch};
 
 /// Makes a fresh core what the driver wants: time-outs, leases, zones. Called once for each core, before it starts.
 pub type SetUp = Arc<dyn Fn(&mut Core) + Send + Sync>;
+
+/// How long the state at the beginning of an epoch is awaited from the epoch before, before it is asked for, in ns.
+const AWAITED_NS_MAX: u64 = 3_000_000_000;
 
 /// Where the stored state of a replica stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,8 +109,10 @@ pub enum ReplicaOutput {
 struct Served {
     membership: Membership,
     core: Core,
-    /// A snapshot was asked for, because no core below can lead to the state.
+    /// A snapshot was asked for, because no core below can lead to the state, or has not for long.
     wants: bool,
+    /// Since when it waits for the state, in ns of the monotonic clock.
+    since: u64,
 }
 
 /// See the file's documentation.
@@ -123,6 +132,10 @@ pub struct Replica {
     enters: BTreeMap<Epoch, BTreeSet<ReplicaId>>,
     /// This epoch and those before it are not needed by anybody; 0: none.
     over: Epoch,
+    /// The same, as others told it before the start: the cores of these epochs stay silent.
+    told_over: Epoch,
+    /// What else was told before the start.
+    heard: BTreeMap<ReplicaId, Notice>,
     /// The epoch that the state here is of; 0: there is none.
     state: Epoch,
     /// It was a member of an epoch: before that, it waits to be one.
@@ -133,6 +146,8 @@ pub struct Replica {
     preference: Vec<ReplicaId>,
     suspects: BTreeSet<ReplicaId>,
     zones: BTreeMap<Zone, [u8; 32]>,
+    /// Time-outs that were set after the cores were made.
+    timing: Option<Timing>,
     outputs: VecDeque<ReplicaOutput>,
 }
 
@@ -151,6 +166,8 @@ impl Replica {
             haves: BTreeMap::new(),
             enters: BTreeMap::new(),
             over,
+            told_over: over,
+            heard: BTreeMap::new(),
             state: stored.as_ref().map_or(Epoch(0), |stored| stored.membership.epoch),
             joined: stored.is_some() || !journals.is_empty(),
             removed: false,
@@ -158,6 +175,7 @@ impl Replica {
             preference: Vec::new(),
             suspects: BTreeSet::new(),
             zones: BTreeMap::new(),
+            timing: None,
             outputs: VecDeque::new(),
         };
         let stored = new.stored.iter().map(|stored| &stored.membership);
@@ -166,7 +184,7 @@ impl Replica {
         new.known.extend(known.into_iter().map(|membership| (membership.epoch, membership)));
         for EpochJournal { membership, base } in journals {
             let core = new.core_for(&membership, base)?;
-            new.served.insert(membership.epoch, Served { membership, core, wants: false });
+            new.served.insert(membership.epoch, Served { membership, core, wants: false, since: 0 });
         }
         let unserved = |stored: &&Stored| {
             let Stored { cut, membership } = stored;
@@ -177,7 +195,7 @@ impl Replica {
         if let Some(membership) = new.stored.as_ref().filter(unserved).map(|stored| stored.membership.clone()) {
             let core = new.core_for(&membership, None)?;
             new.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
-            new.served.insert(membership.epoch, Served { membership, core, wants: false });
+            new.served.insert(membership.epoch, Served { membership, core, wants: false, since: 0 });
         }
         Ok(new)
     }
@@ -197,6 +215,7 @@ impl Replica {
         };
         let mut core = Core::new(membership.config(self.group, self.replica), Restore { base, executed_cut })?;
         (self.set_up)(&mut core);
+        self.timing.into_iter().for_each(|timing| core.set_timing(timing));
         match membership.entry {
             Some(entry) => core.begin_epoch(entry, state),
             None => core.span.state = state,
@@ -222,26 +241,31 @@ impl Replica {
         &mut self.served.get_mut(&epoch).expect("a journal of this epoch was named").core
     }
 
-    /// Starts the cores, oldest first.
+    /// Starts the cores, oldest first, once their journals are vouched for ([`Replica::vouched`]). One of an epoch that is over
+    /// says nothing any more.
     ///
     /// Panics when called twice.
     pub fn handle_start(&mut self, now: Now) -> Result<(), StartError> {
         assert!(!self.started, "a replica starts once");
         self.started = true;
         self.now = now;
+        self.served.values_mut().for_each(|served| served.since = now.mono_ns);
         let epochs: Vec<Epoch> = self.served.keys().copied().collect();
         let stored = self.stored.take();
-        for epoch in epochs {
+        for epoch in epochs.into_iter().filter(|epoch| *epoch > self.told_over) {
             let first = self.next_incarnation();
             let core = &mut self.served.get_mut(&epoch).expect("it was just listed").core;
             core.number_from(first);
-            core.take_on_trust();
             core.handle_start(now)?;
             if let Some(stored) = stored.as_ref().filter(|stored| stored.membership.epoch == epoch) {
                 core.handle_stored(stored.cut);
             }
         }
+        self.note_over(self.told_over);
         self.settle();
+        for (from, notice) in core::mem::take(&mut self.heard) {
+            self.handle_notice(now, from, &notice);
+        }
         Ok(())
     }
 
@@ -332,7 +356,8 @@ impl Replica {
             }
             self.joined = true;
             self.outputs.push_back(ReplicaOutput::Begin { membership: membership.clone() });
-            self.served.insert(membership.epoch, Served { membership, core, wants: false });
+            let since = self.now.mono_ns;
+            self.served.insert(membership.epoch, Served { membership, core, wants: false, since });
         }
     }
 
@@ -354,8 +379,9 @@ impl Replica {
         let over = self.over;
         let mut before = Epoch(0);
         for (epoch, served) in &mut self.served {
-            // The core before gets there by the journals of its epoch while others serve it.
-            let leads = before.0 + 1 == epoch.0 && before > over;
+            // The core before gets there by the journals of its epoch while others serve it. They may have stopped, and with
+            // them whoever knew that it is over.
+            let leads = before.0 + 1 == epoch.0 && before > over && self.now.mono_ns < served.since + AWAITED_NS_MAX;
             before = *epoch;
             let at = served.membership.entry.map(|entry| entry.at);
             if let Some(cut) = at.filter(|_| !served.core.has_state() && !served.wants && !leads && *epoch > over) {

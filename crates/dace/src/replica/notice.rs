@@ -57,7 +57,12 @@ impl Replica {
 
     /// A notice of another replica. One that makes no sense is passed over.
     pub fn handle_notice(&mut self, now: Now, from: ReplicaId, notice: &Notice) {
-        if !self.started || notice.epochs.len() > EPOCHS_MAX || !self.agrees(notice) {
+        if notice.epochs.len() > EPOCHS_MAX || !self.agrees(notice) {
+            return;
+        }
+        if !self.started {
+            self.told_over = self.told_over.max(notice.over);
+            self.heard.insert(from, notice.clone());
             return;
         }
         self.now = now;
@@ -108,7 +113,7 @@ impl Replica {
     }
 
     /// An epoch is over.
-    fn note_over(&mut self, epoch: Epoch) {
+    pub(super) fn note_over(&mut self, epoch: Epoch) {
         if epoch > self.over {
             self.over = epoch;
             self.outputs.push_back(ReplicaOutput::Over { epoch });

@@ -14,7 +14,9 @@ use crate::mutant::Mutant;
 use crate::output::Record;
 use crate::propose::{Submission, SubmitError};
 use crate::reconfig::{Entry, Membership, Reconfig};
+use crate::status::Phase;
 use crate::stream::{Beat, Hello, PeerBase, Refused, StreamError};
+use crate::timer::Timing;
 
 /// Why the stream of a peer's epoch is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -80,10 +82,19 @@ impl Replica {
         Some((newest, &mut served.core))
     }
 
+    /// Why nothing is taken where the newest epoch is not served.
+    fn absent(&self) -> SubmitError {
+        if self.started { SubmitError::Sealed } else { SubmitError::NotStarted }
+    }
+
     /// Runs a handler of the core of an epoch, and what follows from it.
     fn with<T>(&mut self, now: Now, epoch: Epoch, handle: impl FnOnce(&mut Core) -> T) -> Option<T> {
         self.now = now;
-        let result = handle(&mut self.served.get_mut(&epoch)?.core);
+        let core = &mut self.served.get_mut(&epoch)?.core;
+        if core.status().phase == Phase::Restoring {
+            return None;
+        }
+        let result = handle(core);
         self.settle();
         Some(result)
     }
@@ -96,8 +107,7 @@ impl Replica {
 
     /// Proposes a command in the newest epoch ([`Core::handle_submit`]).
     pub fn handle_submit(&mut self, now: Now, submission: Submission) -> Result<(Epoch, CommandId), SubmitError> {
-        let (epoch, result) =
-            self.at_present(now, |core| core.handle_submit(now, submission)).ok_or(SubmitError::Sealed)?;
+        let (epoch, result) = self.at_present(now, |core| core.handle_submit(now, submission)).ok_or(self.absent())?;
         Ok((epoch, result?))
     }
 
@@ -128,7 +138,7 @@ impl Replica {
 
     /// Begins a linearizable read in the newest epoch ([`Core::handle_read`]). Reads are numbered per epoch.
     pub fn handle_read(&mut self, now: Now, slots: SlotSet) -> Result<(Epoch, u64), SubmitError> {
-        let (epoch, result) = self.at_present(now, |core| core.handle_read(now, slots)).ok_or(SubmitError::Sealed)?;
+        let (epoch, result) = self.at_present(now, |core| core.handle_read(now, slots)).ok_or(self.absent())?;
         Ok((epoch, result?))
     }
 
@@ -229,6 +239,18 @@ impl Replica {
     /// What holds of this replica's journal of an epoch now ([`Core::beat`]).
     pub fn beat(&mut self, now: Now, epoch: Epoch) -> Option<Beat> {
         self.with(now, epoch, |core| core.beat(now))
+    }
+
+    /// The base behind which this replica's journal of an epoch goes on ([`Core::peer_base`]).
+    #[must_use]
+    pub fn peer_base(&self, epoch: Epoch) -> Option<PeerBase> {
+        self.core(epoch).map(Core::peer_base)
+    }
+
+    /// Sets the time-outs of all cores, those of epochs to come too ([`Core::set_timing`]).
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = Some(timing);
+        self.served.values_mut().for_each(|served| served.core.set_timing(timing));
     }
 
     /// See [`Core::prefer`].

@@ -199,9 +199,20 @@ impl Cluster {
             }
             self.drain(r);
         }
+        self.trust(r);
         let now = self.node(r).now;
         self.replica(r).handle_start(now).expect("the journal is sound");
         self.drain(r);
+    }
+
+    /// All vouch for what is on the disk, whoever is up: these disks are honest.
+    fn trust(&mut self, r: u32) {
+        let epochs: Vec<Epoch> = self.replica(r).claims().epochs.iter().map(|claim| claim.epoch).collect();
+        let vouch = dace::Vouch { epochs, over: Epoch(0) };
+        let all: Vec<u32> = self.nodes.keys().copied().collect();
+        for other in all {
+            self.replica(r).handle_vouch(ReplicaId(other), &vouch);
+        }
     }
 
     /// The power fails: what was not flushed is gone, and so is a journal in which nothing was, if `loses`.

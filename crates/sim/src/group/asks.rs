@@ -7,6 +7,7 @@ use types::{Command, Outcome, SlotSet, Timestamp};
 use super::check::{Ask, Checked, ensure};
 use super::client::{self, Client, Waiting};
 use super::event::Event;
+use super::machine::Life;
 use super::queue::MS;
 use super::world::{Phase, World};
 
@@ -45,8 +46,12 @@ impl World {
 
     /// Mostly the machine at home, if it is awake.
     fn choose(&mut self, home: usize) -> Option<usize> {
-        let is_open = |at: &usize| self.machines[*at].is_awake();
-        let awake: Vec<usize> = (0..self.options.nodes).filter(is_open).collect();
+        let is_spare = |life: &Life| self.reconf.is_on && !life.is_member();
+        let is_open = |at: &usize| {
+            let machine = &self.machines[*at];
+            machine.is_awake() && !machine.life.as_ref().is_some_and(is_spare)
+        };
+        let awake: Vec<usize> = (0..self.machines.len()).filter(is_open).collect();
         if awake.is_empty() {
             return None;
         }
@@ -74,12 +79,12 @@ impl World {
         let taken = match submission {
             Some(submission) => {
                 let body = submission.body.clone();
-                life.core.handle_submit(clock, submission).map(|id| {
+                life.replica.handle_submit(clock, submission).map(|(epoch, id)| {
                     life.waiting.insert(id, (client, operation));
-                    Some((id, body))
+                    Some((epoch, id, body))
                 })
             }
-            None => life.core.handle_read(clock, slots).map(|read| {
+            None => life.replica.handle_read(clock, slots).map(|read| {
                 life.reads.insert(read, (client, operation));
                 None
             }),
@@ -88,7 +93,7 @@ impl World {
             Ok(submitted) => {
                 self.clients[client].waiting = Some(Waiting { operation, machine });
                 self.turn_client(client, self.plan.patience);
-                let id = submitted.as_ref().map(|(id, _)| *id);
+                let id = submitted.as_ref().map(|(_, id, _)| *id);
                 self.trace.mark(&[13, now, client as u64, operation as u64, id.map_or(0, |id| id.counter)]);
                 let history = &mut self.judge.history;
                 let ask = &history.operations[operation].ask;
@@ -102,8 +107,8 @@ impl World {
                         format!("client {client} asks r{machine} for {operation}: {ask:?}", machine = machine + 1)
                     }
                 });
-                if let Some((id, body)) = submitted {
-                    let is_new = history.submitted(now, operation, id, body);
+                if let Some((epoch, id, body)) = submitted {
+                    let is_new = history.submitted(now, operation, (epoch, id), body);
                     ensure(is_new, "agreement", || {
                         format!("r{machine} gives {id} to two commands", machine = machine + 1)
                     })?;
@@ -114,7 +119,12 @@ impl World {
                     format!("r{machine} refuses {operation} of client {client}: {error:?}", machine = machine + 1)
                 });
                 *self.coverage.submits_refused.entry(format!("{error:?}")).or_default() += 1;
-                self.turn_client(client, 5 * MS);
+                // Between two epochs nothing is taken, and nothing has begun.
+                let is_sealed = matches!(error, dace::SubmitError::Sealed);
+                if is_sealed {
+                    self.clients[client].retries = Some(operation);
+                }
+                self.turn_client(client, if is_sealed { 20 * MS } else { 5 * MS });
             }
         }
         self.drain(machine)

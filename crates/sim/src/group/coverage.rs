@@ -7,6 +7,7 @@ use dace::Counters;
 use types::journal::RecordKind;
 
 use super::plan::Fault;
+use super::reconf::Stage;
 
 macro_rules! coverage {
     ($($(#[$doc:meta])* $field:ident,)*) => {
@@ -16,6 +17,8 @@ macro_rules! coverage {
             $($(#[$doc])* pub $field: u64,)*
             /// Faults by kind.
             pub(crate) faults: BTreeMap<Fault, u64>,
+            /// Processes that were to end at a stage of a change.
+            pub(crate) traps: BTreeMap<Stage, u64>,
             /// Faults done to a replica that held a lease, by kind.
             pub(crate) holders: BTreeMap<Fault, u64>,
             /// Records said, by kind.
@@ -31,6 +34,7 @@ macro_rules! coverage {
             pub fn add(&mut self, other: &Self) {
                 $(self.$field += other.$field;)*
                 add(&mut self.faults, &other.faults);
+                add(&mut self.traps, &other.traps);
                 add(&mut self.holders, &other.holders);
                 add(&mut self.records, &other.records);
                 add(&mut self.submits_refused, &other.submits_refused);
@@ -147,6 +151,42 @@ coverage! {
     looks,
     /// Reads beside the loop that had to go to it.
     looks_in_vain,
+    /// Runs in which the group changes.
+    reconfigured,
+    /// Reconfigs proposed.
+    reconfigs_proposed,
+    /// Executed ones that added a member.
+    reconfigs_add,
+    /// That removed one.
+    reconfigs_remove,
+    /// That replaced one.
+    reconfigs_replace,
+    /// That changed how many may fail.
+    reconfigs_f,
+    /// That changed the version alone.
+    reconfigs_version,
+    /// Reconfigs that were void.
+    reconfigs_void,
+    /// Commands that came to nothing with their epoch, Reconfigs among them.
+    voided,
+    /// Those of them that were tried again.
+    voided_again,
+    /// Reads asked again in the next epoch.
+    reads_again,
+    /// Epochs entered by who had executed their Reconfig.
+    enters_by_execution,
+    /// Epochs entered by who had only heard of them.
+    enters_by_notice,
+    /// Snapshots installed by new members.
+    snapshots_to_new,
+    /// Times that a replica found that an epoch is over.
+    epochs_over,
+    /// Members that stopped because nobody needs them.
+    members_removed,
+    /// Leases that a Reconfig took back.
+    leases_cut_off,
+    /// Processes that ended in the midst of a change.
+    trapped,
 }
 
 /// What has to happen somewhere in a set of runs.
@@ -213,6 +253,26 @@ const MUST_MEET_IN_CORE: &[&str] = &[
     "leased_reads_waited",
 ];
 
+/// The same, where the group changes.
+const MUST_MEET_OF_RECONFIGS: &[&str] = &[
+    "reconfigs_add",
+    "reconfigs_remove",
+    "reconfigs_replace",
+    "reconfigs_f",
+    "reconfigs_version",
+    "reconfigs_void",
+    "voided",
+    "voided_again",
+    "reads_again",
+    "enters_by_execution",
+    "enters_by_notice",
+    "snapshots_to_new",
+    "epochs_over",
+    "members_removed",
+    "leases_cut_off",
+    "trapped",
+];
+
 /// Faults that have to hit a replica while it holds a lease.
 const MUST_HIT_HOLDERS: &[Fault] = &[Fault::Crash, Fault::Pause, Fault::HalfDeaf, Fault::Drift, Fault::Gone];
 
@@ -234,11 +294,18 @@ impl Coverage {
     #[must_use]
     pub fn unmet(&self, faults: usize) -> Vec<String> {
         let plain = self.plain().into_iter().filter(|(name, _)| MUST_MEET.contains(name));
+        let is_wanted = |name: &str| self.reconfigured > 0 && (name != "reconfigs_f" || faults > 1);
+        let changes =
+            self.plain().into_iter().filter(|(name, _)| MUST_MEET_OF_RECONFIGS.contains(name) && is_wanted(name));
         let core = MUST_MEET_IN_CORE.iter().filter(|name| **name != "slow" || faults > 1);
         let core = core.map(|name| (*name, self.core.get(name).copied().unwrap_or(0)));
-        let unmet = plain.chain(core).filter(|(_, count)| *count == 0).map(|(name, _)| name.to_owned());
+        let unmet = plain.chain(changes).chain(core).filter(|(_, count)| *count == 0).map(|(name, _)| name.to_owned());
         let kinds = Fault::ALL.iter().filter(|kind| !self.faults.contains_key(kind)).map(|kind| format!("{kind:?}"));
         let spared = MUST_HIT_HOLDERS.iter().filter(|kind| !self.holders.contains_key(kind));
+        let stages = Stage::ALL.iter().filter(|stage| self.reconfigured > 0 && !self.traps.contains_key(stage));
+        let stages = stages.map(|stage| format!("a crash at {stage:?}"));
+        let haves = self.reconfigured > 0 && !self.records.contains_key(&RecordKind::Have);
+        let unmet = unmet.chain(stages).chain(haves.then(|| "Have".to_owned()));
         unmet.chain(kinds).chain(spared.map(|kind| format!("{kind:?} of a holder"))).collect()
     }
 
@@ -282,6 +349,7 @@ impl fmt::Display for Coverage {
         writeln!(f, "world:   {}", join(self.plain().iter().map(|(name, count)| format!("{name} {count}")).collect()))?;
         writeln!(f, "faults:  {}", join(self.faults.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
         writeln!(f, "holders: {}", join(self.holders.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
+        writeln!(f, "traps:   {}", join(self.traps.iter().map(|(stage, n)| format!("{stage:?} {n}")).collect()))?;
         writeln!(f, "records: {}", join(self.records.iter().map(|(kind, n)| format!("{kind:?} {n}")).collect()))?;
         writeln!(f, "refused: {}", join(self.submits_refused.iter().map(|(why, n)| format!("{why} {n}")).collect()))?;
         write!(f, "core:    {}", join(self.core.iter().map(|(name, n)| format!("{name} {n}")).collect()))

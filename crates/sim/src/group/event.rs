@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use dace::{Beat, Claim, Hello, Message, PeerBase, Record};
-use types::Timestamp;
+use dace::{Beat, Claims, Entry, Hello, Message, Notice, PeerBase, Record, Vouch};
+use types::{Epoch, Timestamp};
 
+use super::machine::Session;
 use super::state::Image;
 
 /// A piece of a stream.
 #[derive(Clone)]
 pub(crate) struct Parcel {
-    pub(crate) session: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) session: Session,
     pub(crate) base: Option<PeerBase>,
     pub(crate) records: Vec<Record>,
     pub(crate) beat: Beat,
@@ -20,19 +22,21 @@ pub(crate) struct Parcel {
 #[derive(Clone)]
 pub(crate) enum Note {
     /// A life that is about to start asks to be vouched for.
-    Claim { life: u64, claim: Claim },
-    /// The claim of that life holds.
-    Vouch { life: u64 },
-    /// It does not hold.
+    Claims { life: u64, claims: Claims },
+    /// The claims of that life hold.
+    Vouch { life: u64, vouch: Vouch },
+    /// They do not hold.
     Doubt { life: u64 },
-    /// The writer wants to open a stream.
-    Hello { session: u64, hello: Hello },
+    /// The writer wants to open the stream of an epoch.
+    Hello { session: Session, epoch: Epoch, entry: Option<Entry>, hello: Hello },
     /// The reader wants what is behind `position`.
-    Want { session: u64, position: u64 },
+    Want { session: Session, epoch: Epoch, position: u64 },
+    /// What the sender knows of epochs.
+    Notice(Notice),
     /// The reader will not have this writer: its disk was rolled back.
     Refused,
-    /// Of the core.
-    Message(Message),
+    /// Of the core of an epoch.
+    Message(Epoch, Message),
     /// Asks for a checkpoint of at least this cut.
     AskSnapshot { cut: Timestamp },
     /// A checkpoint.
@@ -85,6 +89,10 @@ pub(crate) enum Event {
     Leases,
     /// A holder is besieged.
     Siege,
+    /// Whoever runs the group changes its members.
+    Reconfig,
+    /// A process ends in the midst of a change of members.
+    Trap { at: usize, life: u64 },
 }
 
 impl Event {
@@ -98,7 +106,9 @@ impl Event {
             | Self::Restart { .. }
             | Self::Fault
             | Self::Leases
-            | Self::Siege => None,
+            | Self::Siege
+            | Self::Reconfig
+            | Self::Trap { .. } => None,
         }
     }
 }

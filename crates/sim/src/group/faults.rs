@@ -1,6 +1,11 @@
 //! What breaks, and when.
 
+use std::collections::BTreeMap;
+
+use types::Epoch;
+
 use super::check::Checked;
+use super::disk::Disk;
 use super::event::Event;
 use super::machine::Fate;
 use super::plan::Fault;
@@ -19,9 +24,9 @@ impl World {
             return Ok(());
         }
         let fault = Fault::ALL[self.random.weighted(&self.plan.faults)];
-        let usual = self.random.index(self.options.nodes);
+        let usual = self.random.index(self.machines.len());
         let at = self.victim(usual);
-        let peer = (at + 1 + self.random.index(self.options.nodes - 1)) % self.options.nodes;
+        let peer = (at + 1 + self.random.index(self.machines.len() - 1)) % self.machines.len();
         let is_holder = self.holds_a_lease(at);
         if self.break_it(fault, at, peer)? {
             self.did(fault);
@@ -42,7 +47,7 @@ impl World {
         match fault {
             Fault::Crash => return self.crash_for_a_while(at),
             Fault::CrashAll => {
-                for at in 0..self.options.nodes {
+                for at in 0..self.machines.len() {
                     self.crash_for_a_while(at)?;
                 }
             }
@@ -61,7 +66,7 @@ impl World {
             Fault::Partition => self.partition(until),
             Fault::HalfDeaf => {
                 self.machines[at].deaf_until = until;
-                (0..self.options.nodes).for_each(|from| {
+                (0..self.machines.len()).for_each(|from| {
                     self.net.reset(from, at);
                 });
             }
@@ -79,7 +84,7 @@ impl World {
             }
             Fault::Gone => {
                 let is_well = self.machines[at].fate == Fate::Well && !self.machines[at].is_rolled_back;
-                if self.lost_for_good() >= self.options.faults || !is_well || !self.may_forget(at) {
+                if !self.may_lose(at) || !is_well || !self.may_forget(at) {
                     return Ok(false);
                 }
                 self.crash(at, 0)?;
@@ -91,14 +96,14 @@ impl World {
                 let (clock, replica) = (self.clock(at), self.replica(peer));
                 let is_suspect = !self.random.one_in(4);
                 let Some(life) = self.life(at) else { return Ok(false) };
-                life.core.suspect(clock, replica, is_suspect);
+                life.replica.suspect(clock, replica, is_suspect);
                 self.drain(at)?;
             }
         }
         Ok(true)
     }
 
-    fn crash_for_a_while(&mut self, at: usize) -> Result<bool, Box<super::Violation>> {
+    pub(crate) fn crash_for_a_while(&mut self, at: usize) -> Result<bool, Box<super::Violation>> {
         if self.machines[at].life.is_none() || !self.may_forget(at) {
             return Ok(false);
         }
@@ -126,19 +131,19 @@ impl World {
 
     /// Another quorum is the nearest.
     fn prefer_others(&mut self, at: usize) -> Result<bool, Box<super::Violation>> {
-        let mut order: Vec<_> = (0..self.options.nodes).map(|index| self.replica(index)).collect();
+        let mut order: Vec<_> = (0..self.machines.len()).map(|index| self.replica(index)).collect();
         for index in (1..order.len()).rev() {
             let other = self.random.index(index + 1);
             order.swap(index, other);
         }
         let Some(life) = self.life(at) else { return Ok(false) };
-        life.core.prefer(&order);
+        life.replica.prefer(&order);
         self.drain(at)?;
         Ok(true)
     }
 
     fn partition(&mut self, until: u64) {
-        let side: Vec<bool> = (0..self.options.nodes).map(|_| self.random.one_in(2)).collect();
+        let side: Vec<bool> = (0..self.machines.len()).map(|_| self.random.one_in(2)).collect();
         for from in 0..side.len() {
             for to in 0..side.len() {
                 if side[from] != side[to] {
@@ -146,11 +151,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Machines that will not come back.
-    pub(crate) fn lost_for_good(&self) -> usize {
-        self.machines.iter().filter(|machine| machine.fate != Fate::Well || machine.is_rolled_back).count()
     }
 
     /// A copy of a disk is made; later the disk is replaced by it. Nothing can help when nobody remembers how
@@ -166,23 +166,35 @@ impl World {
             self.machines[at].backup = Some(copy);
             return Ok(false);
         };
-        let left = older.durable_position();
-        let is_known = (0..self.options.nodes).filter(|peer| *peer != at).all(|peer| {
-            let machine = &self.machines[peer];
-            let counted = machine.life.as_ref().map_or(0, |life| life.counted[at]);
-            let is_connected = self.hears(at, peer) && self.hears(peer, at) && !machine.is_paused;
-            machine.fate == Fate::Well && is_connected && counted > left + 1
-        });
-        if !is_known || self.lost_for_good() >= self.options.faults {
+        let left = self.left_by(at, &older);
+        if !self.is_known(at, &left) || !self.may_lose(at) {
             return Ok(false);
         }
         self.crash(at, 0)?;
-        self.trace.say(now, || format!("the disk of r{at} is rolled back to #{left}", at = at + 1));
+        self.trace.say(now, || format!("the disk of r{at} is rolled back to {left:?}", at = at + 1));
         self.machines[at].disk.roll_back(older);
         self.machines[at].is_rolled_back = true;
         self.machines[at].rolled_back_to = left;
         self.machines[at].rolled_back_in = self.machines[at].lives + 1;
         self.start(at)?;
         Ok(true)
+    }
+
+    /// What an older copy holds of the journals that there are now.
+    fn left_by(&self, at: usize, older: &Disk) -> BTreeMap<Epoch, u64> {
+        let epochs = self.machines[at].disk.epochs();
+        epochs.map(|epoch| (epoch, older.durable_position(epoch))).collect()
+    }
+
+    /// Whether all other members of the newest epoch of a replica are there and have counted more than is left.
+    fn is_known(&self, at: usize, left: &BTreeMap<Epoch, u64>) -> bool {
+        let Some((epoch, left)) = left.last_key_value() else { return false };
+        let Some(membership) = self.reconf.epochs.get(epoch) else { return false };
+        membership.members.iter().map(|member| self.index(*member)).filter(|peer| *peer != at).all(|peer| {
+            let machine = &self.machines[peer];
+            let counted = machine.life.as_ref().map_or(0, |life| life.counted(*epoch, at));
+            let is_connected = self.hears(at, peer) && self.hears(peer, at) && !machine.is_paused;
+            machine.fate == Fate::Well && is_connected && counted > left + 1
+        })
     }
 }

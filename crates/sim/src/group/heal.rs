@@ -71,7 +71,10 @@ impl World {
     fn slewing_ns(&self) -> u64 {
         let shown = WALL_NS + self.queue.now();
         let lives = self.machines.iter().filter_map(|machine| machine.life.as_ref());
-        let behind = lives.map(|life| shown.saturating_sub(life.core.status().clock.0)).max().unwrap_or(0);
+        let behind = lives
+            .map(|life| shown.saturating_sub(life.core().map_or(u64::MAX, |core| core.status().clock.0)))
+            .max()
+            .unwrap_or(0);
         if behind > 100 * MS { 9 * behind.min(60_000 * MS) } else { 0 }
     }
 
@@ -85,6 +88,7 @@ impl World {
             self.turn_client(client, 0);
         }
         self.begin_leases()?;
+        self.begin_reconfigs();
         let first = self.random.below(self.plan.calm + 1);
         self.queue.after(first, Event::Fault);
         let until = self.queue.now() + self.plan.storm;
@@ -98,7 +102,7 @@ impl World {
         let timing = self.timing();
         for machine in &mut self.machines {
             if let Some(life) = &mut machine.life {
-                life.core.set_timing(timing);
+                life.replica.set_timing(timing);
             }
         }
     }
@@ -106,6 +110,7 @@ impl World {
     fn is_done(&self) -> bool {
         self.asked >= self.plan.operations
             && !self.is_siege_due()
+            && !self.is_reconfig_due()
             && self.clients.iter().all(|client| client.waiting.is_none())
     }
 
@@ -115,12 +120,14 @@ impl World {
         let now = self.queue.now();
         self.trace.say(now, || "everything is mended".to_owned());
         self.net.heal(now);
-        if self.lost_for_good() < self.options.faults && !self.options.is_calm && self.random.one_in(8) {
-            let deaf = self.random.index(self.options.nodes);
-            self.machines[deaf].deaf_until = Instant::MAX;
-            self.coverage.deaf_for_good += 1;
+        if !self.options.is_calm && self.random.one_in(8) {
+            let deaf = self.random.index(self.machines.len());
+            if self.may_lose(deaf) {
+                self.machines[deaf].deaf_until = Instant::MAX;
+                self.coverage.deaf_for_good += 1;
+            }
         }
-        for at in 0..self.options.nodes {
+        for at in 0..self.machines.len() {
             let error_ns = i64::try_from(self.random.below(10 * MS)).expect("small") - 5_000_000;
             let machine = &mut self.machines[at];
             machine.disk.full_until = machine.disk.full_until.min(now);
@@ -197,9 +204,10 @@ impl World {
     fn well(&self) -> Vec<usize> {
         let is_well = |at: &usize| {
             let machine = &self.machines[*at];
-            machine.fate == Fate::Well && !machine.is_rolled_back && !machine.is_deaf_for_good()
+            let is_member = self.reconf.newest().has(self.replica(*at));
+            is_member && machine.fate == Fate::Well && !machine.is_rolled_back && !machine.is_deaf_for_good()
         };
-        (0..self.options.nodes).filter(is_well).collect()
+        (0..self.machines.len()).filter(is_well).collect()
     }
 
     /// Waits until all is executed and cut everywhere.
@@ -230,6 +238,13 @@ impl World {
             ensure(life.is_idle(), "liveness", || {
                 format!("r{at} does not come to an end ({})", self.account(*at), at = at + 1)
             })?;
+            let newest = self.reconf.newest().epoch;
+            let stands = life.image.membership.as_ref().map(|of| of.epoch);
+            let served: Vec<_> = life.replica.epochs().map(|served| served.epoch).collect();
+            ensure(stands == Some(newest) && served == [newest], "liveness", || {
+                let account = self.account(*at);
+                format!("r{at} stands in {stands:?} and serves {served:?} in epoch {newest} ({account})", at = at + 1)
+            })?;
         }
         let told: Vec<String> = well.iter().map(|at| self.account(*at)).collect();
         self.judge.converged(&well).map_err(|mut violation| {
@@ -242,11 +257,12 @@ impl World {
     /// What a replica is still busy with.
     fn account(&self, at: usize) -> String {
         let Some(life) = &self.machines[at].life else { return "not running".to_owned() };
-        let status = life.core.status();
+        let status: Vec<_> = life.cores().map(dace::Core::status).collect();
         let waiting: Vec<_> = life.waiting.keys().take(5).collect();
         let reads: Vec<_> = life.reads.keys().take(5).collect();
-        let blocking: Vec<_> = life.core.blocking().collect();
-        format!("waiting {waiting:?}, reads {reads:?}, blocking {blocking:?}, {status:?}")
+        let blocking: Vec<_> = life.cores().flat_map(dace::Core::blocking).collect();
+        let notice = life.replica.notice();
+        format!("waiting {waiting:?}, reads {reads:?}, blocking {blocking:?}, {status:?}, {notice:?}")
     }
 
     /// After the last cut the rows as they are and those at the cut are the same, at every replica.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dace::{Core, LeaseTiming, Zone};
-use types::{CommandId, SlotSet};
+use types::{CommandId, Epoch, SlotSet};
 
 use super::check::{Ask, Checked};
 use super::client::{self, Client, Waiting};
@@ -67,7 +67,7 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    pub(crate) fn new(options: &Options, plan: &Plan) -> Self {
+    pub(crate) fn new(options: &Options, plan: &Plan, nodes: usize) -> Self {
         let mut random = Random::new(options.seed, "group leases");
         let drift = options.drift;
         let is_on = random.one_in(2) || options.is_leased;
@@ -96,17 +96,20 @@ impl Leases {
             sieges: *random.pick(&[1, 3, 5]),
             is_at_edge: random.one_in(2),
             slow: (drift == Drift::Beyond).then(|| random.index(options.nodes)),
-            wanted: vec![BTreeSet::new(); options.nodes],
+            wanted: vec![BTreeSet::new(); nodes],
             random,
         }
     }
 
     /// Makes a core that starts ready for them.
-    pub(crate) fn set_up(&self, core: &mut Core) {
-        if self.is_on {
-            core.set_lease_timing(self.timing);
-            core.set_zones(Arc::new(Zones));
-            core.publish_pending();
+    pub(crate) fn set_up(&self) -> impl Fn(&mut Core) + Send + Sync + use<> {
+        let timing = self.is_on.then_some(self.timing);
+        move |core| {
+            if let Some(timing) = timing {
+                core.set_lease_timing(timing);
+                core.set_zones(Arc::new(Zones));
+                core.publish_pending();
+            }
         }
     }
 
@@ -151,7 +154,7 @@ pub(crate) struct Leased {
     pub(crate) pending: BTreeMap<CommandId, SlotSet>,
     pub(crate) deadlines: BTreeMap<Zone, u64>,
     /// Reads that its core knows of: clients and what they ask for.
-    pub(crate) reads: BTreeMap<u64, (usize, usize)>,
+    pub(crate) reads: BTreeMap<(Epoch, u64), (usize, usize)>,
     /// Those beside the loop.
     pub(crate) looks: BTreeMap<u64, Look>,
     /// How many of them were begun.
@@ -188,7 +191,7 @@ impl World {
         if !self.leases.is_on {
             return Ok(());
         }
-        for at in 0..self.options.nodes {
+        for at in 0..self.machines.len() {
             for zone in self.leases.zones.clone() {
                 if self.leases.random.one_in(2) {
                     self.want_zone(at, &zone)?;
@@ -207,7 +210,7 @@ impl World {
         let first = self.clients.len();
         self.leases.reading = first..first + self.leases.readers;
         for _ in 0..self.leases.readers {
-            let home = self.leases.random.index(self.options.nodes);
+            let home = self.leases.random.index(self.machines.len());
             self.clients.push(Client { home, waiting: None, retries: None, turn: 0 });
             self.turn_client(self.clients.len() - 1, self.leases.think);
         }
@@ -224,7 +227,7 @@ impl World {
         let ask = self.mix.read(home);
         let is_open = |at: &usize| self.machines[*at].is_awake() && !self.machines[*at].is_rolled_back;
         let wants = |at: &usize| self.leases.wanted[*at].iter().any(|zone| holds(zone, &ask));
-        let machines: Vec<usize> = (0..self.options.nodes).filter(|at| is_open(at) && wants(at)).collect();
+        let machines: Vec<usize> = (0..self.machines.len()).filter(|at| is_open(at) && wants(at)).collect();
         if machines.is_empty() {
             self.turn_client(client, self.leases.think);
             return Ok(());
@@ -241,7 +244,7 @@ impl World {
         if self.leases.is_lasting && self.ahead_ns() < 2_000 * MS {
             return Ok(());
         }
-        for at in 0..self.options.nodes {
+        for at in 0..self.machines.len() {
             for zone in core::mem::take(&mut self.leases.wanted[at]) {
                 self.unwant_zone(at, &zone)?;
             }
@@ -257,12 +260,12 @@ impl World {
         let next = 1 + self.leases.random.below(2 * self.leases.gap);
         self.queue.after(next, Event::Leases);
         let leases = &mut self.leases;
-        let at = leases.random.index(self.options.nodes);
-        let other = leases.random.index(self.options.nodes);
+        let at = leases.random.index(self.machines.len());
+        let other = leases.random.index(self.machines.len());
         let zone = leases.random.pick(&leases.zones).clone();
         if leases.random.below(8) < leases.sieges {
             let holds = |at: &usize| self.machines[*at].is_awake() && self.holds(*at, &zone);
-            let holders: Vec<usize> = (0..self.options.nodes).filter(holds).collect();
+            let holders: Vec<usize> = (0..self.machines.len()).filter(holds).collect();
             let is_new = holders.is_empty() || self.leases.random.one_in(4);
             let at = if is_new { at } else { *self.leases.random.pick(&holders) };
             let at = self.leases.slow.unwrap_or(at);
@@ -273,11 +276,11 @@ impl World {
             3 => self.unwant_zone(at, &zone),
             // From whoever holds it to another one, at once.
             4..6 => {
-                let held = (0..self.options.nodes).find(|holder| self.leases.wanted[*holder].contains(&zone));
+                let held = (0..self.machines.len()).find(|holder| self.leases.wanted[*holder].contains(&zone));
                 held.map_or(Ok(()), |holder| self.unwant_zone(holder, &zone))?;
                 self.want_zone(other, &zone)
             }
-            6 => (0..self.options.nodes).try_for_each(|at| self.want_zone(at, &zone)),
+            6 => (0..self.machines.len()).try_for_each(|at| self.want_zone(at, &zone)),
             // Given up and wanted again: a new request while the old grants run.
             _ => self.unwant_zone(at, &zone).and_then(|()| self.want_zone(at, &zone)),
         }
@@ -291,7 +294,7 @@ impl World {
             return Ok(());
         }
         let Some(life) = self.life(at) else { return Ok(()) };
-        life.core.want_lease(clock, zone, salt).expect("few zones with short names");
+        life.replica.want_lease(clock, zone, salt).expect("few zones with short names");
         self.coverage.leases_wanted += 1;
         self.trace.mark(&[16, now, at as u64]);
         self.trace.say(now, || format!("r{at} wants {zone:?}", at = at + 1));
@@ -305,7 +308,7 @@ impl World {
             return Ok(());
         }
         let Some(life) = self.life(at) else { return Ok(()) };
-        life.core.drop_lease(clock, zone);
+        life.replica.drop_lease(clock, zone);
         self.coverage.leases_dropped += 1;
         self.trace.mark(&[17, now, at as u64]);
         self.trace.say(now, || format!("r{at} does not want {zone:?} any more", at = at + 1));
@@ -333,7 +336,7 @@ impl World {
 
     pub(crate) fn holds(&self, at: usize, zone: &Zone) -> bool {
         let life = self.machines[at].life.as_ref();
-        life.is_some_and(|life| life.core.lease_until(zone).is_some())
+        life.and_then(Life::core).is_some_and(|core| core.lease_until(zone).is_some())
     }
 
     /// Whom a fault hits: `usual`, or where there are leases half of the time someone who holds one.
@@ -341,7 +344,7 @@ impl World {
         if !self.leases.is_on || self.leases.random.one_in(2) {
             return usual;
         }
-        let holders: Vec<usize> = (0..self.options.nodes).filter(|at| self.holds_a_lease(*at)).collect();
+        let holders: Vec<usize> = (0..self.machines.len()).filter(|at| self.holds_a_lease(*at)).collect();
         if holders.is_empty() { usual } else { *self.leases.random.pick(&holders) }
     }
 
@@ -386,7 +389,7 @@ impl World {
         let (now, clock) = (self.queue.now(), self.clock(at));
         let slots = client::slots(&self.judge.history.operations[operation].ask);
         let Some(life) = self.machines[at].life.as_mut() else { return false };
-        let taken = life.core.handle_leased_read(clock, zone, slots);
+        let taken = life.replica.handle_leased_read(clock, zone, &slots);
         self.trace.mark(&[18, now, at as u64, operation as u64, u64::from(taken.is_ok())]);
         self.trace
             .say(now, || format!("client {client} asks r{at} for {operation} under {zone:?}: {taken:?}", at = at + 1));
@@ -399,7 +402,7 @@ impl World {
     }
 
     /// A leased read may be answered from what is here now.
-    pub(crate) fn leased_ready(&mut self, at: usize, read: u64) -> Checked {
+    pub(crate) fn leased_ready(&mut self, at: usize, read: (Epoch, u64)) -> Checked {
         let Some(reader) = self.life(at).and_then(|life| life.leased.reads.remove(&read)) else { return Ok(()) };
         if !matches!(self.judge.history.operations[reader.1].ask, Ask::Get { .. }) {
             self.coverage.leased_listings += 1;
@@ -409,7 +412,7 @@ impl World {
     }
 
     /// A leased listing found no quiet instant, or its lease has ended: it is ordered as a command.
-    pub(crate) fn leased_contended(&mut self, at: usize, read: u64) {
+    pub(crate) fn leased_contended(&mut self, at: usize, read: (Epoch, u64)) {
         self.coverage.leased_contended += 1;
         if let Some(life) = self.life(at)
             && let Some(reader) = life.leased.reads.remove(&read)

@@ -61,9 +61,9 @@ impl World {
         if self.machines.iter().any(|machine| machine.is_rolled_back && machine.fate == Fate::Well) {
             return Ok(());
         }
-        if self.destroy(0)? {
+        if self.destroy()? {
             self.coverage.losses_sudden += 1;
-            for at in 0..self.options.nodes {
+            for at in 0..self.machines.len() {
                 let delay = MS + self.losses.random.below(2 * self.plan.fault_len);
                 let back = self.queue.now() + delay;
                 self.restart_at(at, back);
@@ -74,32 +74,29 @@ impl World {
 
     /// When all is well: destroys disks and starts the others again. False when there is nothing to destroy.
     pub(crate) fn lose_at_end(&mut self) -> Result<bool, Box<super::Violation>> {
-        // Who hears nothing is one of the f.
-        let deaf = self.machines.iter().filter(|machine| machine.is_deaf_for_good()).count();
-        if !self.losses.is_at_end || !self.destroy(deaf)? {
+        if !self.losses.is_at_end || !self.destroy()? {
             return Ok(false);
         }
         self.coverage.losses_at_end += 1;
-        for at in 0..self.options.nodes {
+        for at in 0..self.machines.len() {
             self.start(at)?;
         }
         Ok(true)
     }
 
     /// Ends every process and destroys as many disks as the group survives, if it survives any.
-    fn destroy(&mut self, spared: usize) -> Result<bool, Box<super::Violation>> {
-        let count = self.options.faults.saturating_sub(self.lost_for_good() + spared);
-        if count == 0 {
+    fn destroy(&mut self) -> Result<bool, Box<super::Violation>> {
+        let left = |at: &usize| self.is_needed(*at) && self.machines[*at].fate == Fate::Well && self.may_lose(*at);
+        if !(0..self.machines.len()).any(|at| left(&at)) {
             return Ok(false);
         }
         let now = self.queue.now();
-        let victims = self.victims(count);
-        for at in 0..self.options.nodes {
+        let victims = self.victims();
+        for at in 0..self.machines.len() {
             let survives = self.losses.random.below(1001);
             self.crash(at, survives)?;
         }
         for at in &victims {
-            self.machines[*at].fate = Fate::Gone;
             self.machines[*at].disk.destroy();
             self.coverage.disks_destroyed += 1;
         }
@@ -109,14 +106,15 @@ impl World {
     }
 
     /// The disks whose loss hurts most.
-    fn victims(&mut self, count: usize) -> Vec<usize> {
+    fn victims(&mut self) -> Vec<usize> {
         let aim = [Aim::Anyone, Aim::Decision, Aim::Decision, Aim::Write][self.losses.random.index(4)];
         let is_left = |at: &usize| {
             let machine = &self.machines[*at];
-            machine.fate == Fate::Well && !machine.is_rolled_back && !machine.is_deaf_for_good()
+            machine.fate == Fate::Well && !machine.is_lost() && !machine.is_deaf_for_good() && self.is_needed(*at)
         };
         let mut left: Vec<(u64, usize)> = Vec::new();
-        for at in (0..self.options.nodes).filter(is_left) {
+        let candidates: Vec<usize> = (0..self.machines.len()).filter(is_left).collect();
+        for at in candidates {
             left.push((self.losses.random.word(), at));
         }
         left.sort_unstable();
@@ -128,12 +126,21 @@ impl World {
                 Aim::Decision => (!disk(at).says_decision(id), !disk(at).vouches(id)),
                 Aim::Anyone | Aim::Write => (!disk(at).vouches(id), !disk(at).says_decision(id)),
             });
-            let (lost, kept) = left.split_at(count.min(left.len()));
-            let says = |at: &usize| disk(at).says_decision(id);
-            self.coverage.losses_of_decision += u64::from(lost.iter().any(says) && !kept.iter().any(says));
         }
-        left.truncate(count);
-        left
+        // As many as every epoch survives that is needed.
+        let mut lost = Vec::new();
+        for at in left.iter().copied() {
+            if self.may_lose(at) {
+                self.machines[at].fate = Fate::Gone;
+                lost.push(at);
+            }
+        }
+        if let Some(id) = target {
+            let says = |at: &usize| self.machines[*at].disk.says_decision(id);
+            let mut kept = left.iter().filter(|at| !lost.contains(at));
+            self.coverage.losses_of_decision += u64::from(lost.iter().any(says) && !kept.any(says));
+        }
+        lost
     }
 
     /// The answered write of which the fewest disks know: its decision, or itself.

@@ -23,6 +23,7 @@ mod peers;
 mod plan;
 mod queue;
 mod reader;
+mod reconf;
 mod replica;
 mod siege;
 mod state;
@@ -63,6 +64,8 @@ pub struct Options {
     pub drift: Drift,
     /// There are leases whatever the seed says: else in half of the runs.
     pub is_leased: bool,
+    /// Whether the group changes; `None`: the seed decides.
+    pub is_reconfigured: Option<bool>,
     /// Nothing breaks.
     pub is_calm: bool,
     /// Whether to keep the lines of the trace.
@@ -81,6 +84,7 @@ impl Options {
             defect: None,
             drift: Drift::Within,
             is_leased: false,
+            is_reconfigured: None,
             is_calm: false,
             trace: false,
         }
@@ -123,8 +127,11 @@ pub fn catch(
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
-    let is_leased = dace::Mutant::OF_LEASES.contains(&mutant);
-    first_caught(is_leased, |options| Options { mutant: Some(mutant), ..options }, groups, seeds)
+    // Rules of leases in reconfigurations need both.
+    let of_both = [dace::Mutant::LeasedReadAfterSeal, dace::Mutant::LeaseOutlivesEpoch, dace::Mutant::ReconfigInNoZone];
+    let is_leased = dace::Mutant::OF_LEASES.contains(&mutant) || of_both.contains(&mutant);
+    let is_reconfigured = dace::Mutant::OF_RECONFIG.contains(&mutant);
+    first_caught((is_leased, is_reconfigured), |options| Options { mutant: Some(mutant), ..options }, groups, seeds)
 }
 
 /// The same for a rule of execution.
@@ -135,23 +142,24 @@ pub fn catch_defect(
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
     let is_leased = Defect::OF_READERS.contains(&defect);
-    first_caught(is_leased, |options| Options { defect: Some(defect), ..options }, groups, seeds)
+    first_caught((is_leased, false), |options| Options { defect: Some(defect), ..options }, groups, seeds)
 }
 
 /// The same for clocks that run beyond the bound on which leases rest.
 #[must_use]
 pub fn catch_drift(groups: &[(usize, usize)], seeds: core::ops::Range<u64>) -> Option<(Options, Violation)> {
-    first_caught(true, |options| Options { drift: Drift::Beyond, ..options }, groups, seeds)
+    first_caught((true, false), |options| Options { drift: Drift::Beyond, ..options }, groups, seeds)
 }
 
 fn first_caught(
-    is_leased: bool,
+    (is_leased, is_reconfigured): (bool, bool),
     spoil: impl Fn(Options) -> Options,
     groups: &[(usize, usize)],
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
     seeds.zip(groups.iter().cycle()).find_map(|(seed, (nodes, faults))| {
-        let right = Options { is_leased, ..Options::new(seed, *nodes, *faults) };
+        let is_reconfigured = Some(is_reconfigured);
+        let right = Options { is_leased, is_reconfigured, ..Options::new(seed, *nodes, *faults) };
         let spoilt = spoil(right);
         let failure = run(spoilt).err()?;
         run(right).is_ok().then_some((spoilt, failure.violation))

@@ -5,7 +5,7 @@ use catalog::query;
 use catalog::query::ListObjects;
 use types::command::{Command, DeleteAccessKey, Op};
 use types::limits::LIST_PAGE_MAX;
-use types::{CommandId, Outcome, SlotSet};
+use types::{CommandId, Epoch, Outcome, SlotSet};
 
 use super::asks::submission;
 use super::check::{Answer, Ask, Checked, ensure, violation};
@@ -14,13 +14,13 @@ use super::world::World;
 
 impl World {
     /// A quorum read may be answered from what is here now.
-    pub(crate) fn read_ready(&mut self, at: usize, read: u64) -> Checked {
+    pub(crate) fn read_ready(&mut self, at: usize, read: (Epoch, u64)) -> Checked {
         let Some(reader) = self.life(at).and_then(|life| life.reads.remove(&read)) else { return Ok(()) };
         self.answer_read(at, reader, false)
     }
 
     /// A listing found no quiet instant: it is ordered as a command.
-    pub(crate) fn read_contended(&mut self, at: usize, read: u64) -> Checked {
+    pub(crate) fn read_contended(&mut self, at: usize, read: (Epoch, u64)) -> Checked {
         self.coverage.reads_contended += 1;
         if self.options.defect == Some(Defect::UnorderedListing) {
             return self.read_ready(at, read);
@@ -43,15 +43,19 @@ impl World {
         let command = Command { salt, principal: format!("reader{client}"), request: None, op };
         let submission = submission(&command, &SlotSet::All);
         let body = submission.body.clone();
-        match life.core.handle_submit(clock, submission) {
-            Ok(id) => {
+        match life.replica.handle_submit(clock, submission) {
+            Ok((epoch, id)) => {
                 life.ordered.insert(id, (client, read));
                 let history = &mut self.judge.history;
                 let operation = history.begin(now, Ask::Write(Box::new(command)), SlotSet::All);
                 self.trace.mark(&[15, now, at as u64, id.counter]);
                 self.trace.say(now, || format!("r{at} orders read {read} as {operation} = {id}", at = at + 1));
-                let is_new = history.submitted(now, operation, id, body);
+                let is_new = history.submitted(now, operation, (epoch, id), body);
                 ensure(is_new, "agreement", || format!("r{at} gives {id} to two commands", at = at + 1))?;
+            }
+            Err(dace::SubmitError::Sealed) => {
+                life.again.push((client, read));
+                return Ok(true);
             }
             Err(error) => {
                 *self.coverage.submits_refused.entry(format!("{error:?}")).or_default() += 1;

@@ -113,8 +113,9 @@ impl World {
         if !self.read_leased(at, reader, zone) {
             let (clock, slots) = (self.clock(at), client::slots(&self.judge.history.operations[reader.1].ask));
             let Some(life) = self.life(at) else { return Ok(()) };
-            match life.core.handle_read(clock, slots) {
+            match life.replica.handle_read(clock, slots) {
                 Ok(read) => drop(life.reads.insert(read, reader)),
+                Err(dace::SubmitError::Sealed) => life.again.push(reader),
                 Err(_) => self.never_answered(reader),
             }
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dace::{Config, Core, Mutant, Output, Restore, Timing};
+use dace::{Core, Entry, Mutant, Output, Reconfig, Remains, Replica, ReplicaOutput, SetUp, Timing};
 use types::journal::decode_proposal;
-use types::{Command, CommandId, ReplicaId, Timestamp};
+use types::{Command, CommandId, Epoch, Timestamp};
 
 use super::check::{Checked, violation};
 use super::defect::{self, Defect};
@@ -14,7 +14,8 @@ use super::disk::Item;
 use super::event::{Note, Turn};
 use super::machine::{Fate, Life};
 use super::queue::MS;
-use super::state::{Done, Image};
+use super::reconf::{Stage, stand_in};
+use super::state::{Done, Image, Place};
 use super::world::{EPOCH, GROUP, Phase, World};
 
 impl World {
@@ -25,29 +26,21 @@ impl World {
         }
         let now = self.queue.now();
         let disk = &self.machines[at].disk;
-        let image = disk.checkpoint.clone().unwrap_or_else(|| Arc::new(Image::new()));
-        let (base, items) = disk.recover();
-        let items: Vec<Item> = items.cloned().collect();
-        let members: Vec<ReplicaId> = (0..self.options.nodes).map(|index| self.replica(index)).collect();
-        let f = u32::try_from(self.options.faults).expect("few faults");
-        let config = Config { group: GROUP, replica: members[at], members, f, epoch: EPOCH };
-        let mut core = match Core::new(config, Restore { base, executed_cut: image.cut }) {
-            Ok(core) => core,
+        let replica = self.replica(at);
+        let first = self.reconf.epochs.get(&EPOCH).filter(|first| first.has(replica)).cloned();
+        let image = disk.checkpoint.clone().unwrap_or_else(|| Arc::new(Image::new(first)));
+        let remains = Remains { stored: image.stored(), journals: disk.recover(), over: disk.over };
+        let items: Vec<(Epoch, Item)> = disk.items().map(|(epoch, item)| (epoch, item.clone())).collect();
+        let started = match Replica::new(GROUP, replica, remains, self.set_up()) {
+            Ok(started) => started,
             Err(error) => return violation("restart", format!("r{at} cannot be restored: {error}", at = at + 1)),
         };
-        core.set_timing(self.timing());
-        core.set_promise_lag(self.plan.promise_lag);
-        core.set_ahead(self.plan.ahead);
-        self.leases.set_up(&mut core);
-        if let Some(mutant) = self.options.mutant {
-            core.set_mutant(mutant);
-        }
         self.judge.restored(at, image.cut)?;
         let cut = image.cut;
-        let machine = &mut self.machines[at];
-        machine.lives += 1;
-        let number = machine.lives;
-        machine.life = Some(Life::new(number, core, image, self.options.nodes, now));
+        self.machines[at].lives += 1;
+        let number = self.machines[at].lives;
+        let nodes = self.machines.len();
+        self.machines[at].life = Some(Life::new(number, started, image, nodes, now));
         self.trace.mark(&[1, now, at as u64, number]);
         self.trace
             .say(now, || format!("r{at} starts life {number} at cut {cut} with {} items", items.len(), at = at + 1));
@@ -55,6 +48,21 @@ impl World {
         self.restore(at, items)?;
         self.schedule(at);
         self.start_vouched(at)
+    }
+
+    /// What every core of a life is made with.
+    fn set_up(&self) -> SetUp {
+        let (timing, lag, ahead, mutant) = (self.timing(), self.plan.promise_lag, self.plan.ahead, self.options.mutant);
+        let leases = self.leases.set_up();
+        Arc::new(move |core: &mut Core| {
+            core.set_timing(timing);
+            core.set_promise_lag(lag);
+            core.set_ahead(ahead);
+            leases(core);
+            if let Some(mutant) = mutant {
+                core.set_mutant(mutant);
+            }
+        })
     }
 
     /// The time-outs of the cores: in the storm they may be far too short.
@@ -69,12 +77,12 @@ impl World {
         }
     }
 
-    fn restore(&mut self, at: usize, items: Vec<Item>) -> Checked {
-        for item in items {
+    fn restore(&mut self, at: usize, items: Vec<(Epoch, Item)>) -> Checked {
+        for (epoch, item) in items {
             let Some(life) = self.life(at) else { return Ok(()) };
             let restored = match item {
-                Item::Said(record) => life.core.restore_record(record),
-                Item::Kept(kept) => life.core.restore_kept(&kept),
+                Item::Said(record) => life.replica.restore_record(epoch, record),
+                Item::Kept(kept) => life.replica.restore_kept(epoch, &kept),
                 Item::Base { .. } => Ok(()),
             };
             if let Err(error) = restored {
@@ -108,11 +116,11 @@ impl World {
         let lost = machine.disk.tear(survives);
         let decided = machine.disk.take_decided();
         self.coverage.crashes += 1;
-        self.coverage.count(&life.core.counters());
+        life.cores().for_each(|core| self.coverage.count(&core.counters()));
         self.coverage.items_lost += lost;
         self.trace.mark(&[2, now, at as u64, lost]);
         self.trace.say(now, || format!("r{at} ends, {lost} items lost", at = at + 1));
-        for peer in 0..self.options.nodes {
+        for peer in 0..self.machines.len() {
             self.net.reset(at, peer);
             self.net.reset(peer, at);
         }
@@ -152,11 +160,15 @@ impl World {
     /// Does what the core puts out, then starts what follows from it.
     pub(crate) fn drain(&mut self, at: usize) -> Checked {
         self.outputs(at)?;
+        if self.life(at).is_some_and(|life| life.is_removed) {
+            return self.remove(at);
+        }
+        self.tell_news(at);
         self.start_flush(at);
         let now = self.queue.now();
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        let news = (machine.disk.appended(), machine.disk.durable_position());
+        let news = machine.disk.news();
         if news != life.shipped && !life.is_shipping {
             life.is_shipping = true;
             let delay = if self.plan.ship == 0 { 0 } else { self.random.below(self.plan.ship) };
@@ -164,7 +176,7 @@ impl World {
         }
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        if let Some(deadline) = life.core.deadline() {
+        if let Some(deadline) = life.replica.deadline() {
             let due = machine.clock.instant_of(deadline, now);
             if life.tick_at.is_none_or(|tick| due < tick) {
                 life.tick_at = Some(due);
@@ -182,7 +194,7 @@ impl World {
             return Ok(());
         }
         life.tick_at = None;
-        life.core.handle_tick(clock);
+        life.replica.handle_tick(clock);
         self.coverage.ticks += 1;
         self.drain(at)
     }
@@ -190,30 +202,44 @@ impl World {
     /// Does what the core puts out.
     pub(crate) fn outputs(&mut self, at: usize) -> Checked {
         loop {
-            let Some(output) = self.life(at).and_then(|life| life.core.poll_output()) else {
-                if self.order_read(at)? {
+            let Some(output) = self.life(at).and_then(|life| life.replica.poll_output()) else {
+                if self.order_read(at)? || self.ask_again(at)? {
                     continue;
                 }
                 return Ok(());
             };
+            let (epoch, output) = match output {
+                ReplicaOutput::Core { epoch, output } => (epoch, output),
+                output => {
+                    self.epoch_output(at, output);
+                    continue;
+                }
+            };
             match output {
-                Output::Append(record) => self.appended(at, record)?,
-                Output::Keep(kept) => self.machines[at].disk.append(Item::Kept(kept)),
-                Output::Execute { timestamp, id, body, .. } => self.execute(at, timestamp, id, &body)?,
-                Output::Cut { timestamp } => self.cut(at, timestamp)?,
+                Output::Append(record) => self.appended(at, epoch, record)?,
+                Output::Keep(kept) => self.machines[at].disk.append(epoch, Item::Kept(kept)),
+                Output::Execute { timestamp, id, body, .. } => self.execute(at, epoch, (timestamp, id), &body)?,
+                Output::Cut { timestamp } => self.cut(at, epoch, timestamp)?,
                 Output::Send { to, message } => {
                     let to = self.index(to);
-                    self.send(at, to, Note::Message(message));
+                    self.send(at, to, Note::Message(epoch, message));
                 }
-                Output::ReadReady { read } => self.read_ready(at, read)?,
-                Output::ReadContended { read } => self.read_contended(at, read)?,
+                Output::ReadReady { read } => self.read_ready(at, (epoch, read))?,
+                Output::ReadContended { read } => self.read_contended(at, (epoch, read))?,
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
-                Output::LeasedReady { read } => self.leased_ready(at, read)?,
-                Output::LeasedContended { read } => self.leased_contended(at, read),
-                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
-                    unreachable!("nobody proposes a Reconfig")
+                Output::LeasedReady { read } => self.leased_ready(at, (epoch, read))?,
+                Output::LeasedContended { read } => self.leased_contended(at, (epoch, read)),
+                Output::Void { id } => self.void(at, id)?,
+                Output::ReadAgain { read } => {
+                    if let Some(life) = self.life(at) {
+                        let read = (epoch, read);
+                        let reader = life.reads.remove(&read).or_else(|| life.leased.reads.remove(&read));
+                        life.again.extend(reader);
+                    }
                 }
+                Output::Ended { .. } => unreachable!("the replica takes it"),
                 output @ (Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. }) => {
+                    self.count_cut_off(at, &output);
                     let is_late = self.options.defect == Some(Defect::PublishesLate);
                     self.life(at).into_iter().for_each(|life| life.publish(output.clone(), is_late));
                 }
@@ -221,10 +247,11 @@ impl World {
         }
     }
 
-    fn appended(&mut self, at: usize, record: dace::Record) -> Checked {
+    fn appended(&mut self, at: usize, epoch: Epoch, record: dace::Record) -> Checked {
         let header = &record.header;
         let now = self.queue.now();
         let kind = header.kind;
+        let stage = self.stage_of(kind, header.id);
         self.trace.mark(&[3, now, at as u64, kind as u64, header.id.counter, header.timestamp.0]);
         self.trace.say(now, || {
             let (id, timestamp, ballot) = (header.id, header.timestamp, header.ballot);
@@ -236,18 +263,21 @@ impl World {
             )
         });
         *self.coverage.records.entry(kind).or_default() += 1;
-        self.machines[at].disk.append(Item::Said(record));
+        self.machines[at].disk.append(epoch, Item::Said(record));
+        stage.into_iter().for_each(|stage| self.comes_to(at, stage));
         Ok(())
     }
 
-    fn execute(&mut self, at: usize, timestamp: Timestamp, id: CommandId, body: &Bytes) -> Checked {
+    fn execute(&mut self, at: usize, epoch: Epoch, (timestamp, id): Place, body: &Bytes) -> Checked {
         let now = self.queue.now();
         self.coverage.executions += 1;
         let (slots, start) = match decode_proposal(body) {
             Ok(decoded) => decoded,
             Err(error) => return violation("integrity", format!("the body of {id} at r{at}: {error}", at = at + 1)),
         };
+        let reconfig = Reconfig::from_body(body);
         let command = match Command::from_bytes(&body[start..]) {
+            _ if reconfig.is_some() => stand_in(0),
             Ok(command) => command,
             Err(error) => return violation("integrity", format!("the command of {id} at r{at}: {error}", at = at + 1)),
         };
@@ -265,6 +295,7 @@ impl World {
         self.trace.say(now, || format!("r{at} executes {id} at {timestamp}: {:?}", execution.outcome, at = at + 1));
         // Who runs on a rolled-back disk has failed, though nobody may have noticed yet.
         if !machine.is_rolled_back {
+            self.judge.of_epoch(at, id, epoch)?;
             self.judge.executed(at, (timestamp, id), &slots, &execution.outcome, body)?;
         }
         let (waits, reads) = (life.waiting.remove(&id), life.ordered.remove(&id));
@@ -282,7 +313,68 @@ impl World {
         if let Some(life) = self.life(at) {
             life.unsealed.insert((timestamp, id), done);
         }
+        reconfig.map_or(Ok(()), |next| self.executed_reconfig(at, epoch, Entry { reconfig: id, at: timestamp }, next))
+    }
+
+    /// An epoch has ended here.
+    fn executed_reconfig(&mut self, at: usize, epoch: Epoch, entry: Entry, next: Reconfig) -> Checked {
+        let made = self.made(at, epoch, entry, next)?;
+        if let Some(life) = self.life(at) {
+            life.next = Some(made);
+        }
+        self.comes_to(at, Stage::Executed);
         Ok(())
+    }
+
+    /// An epoch begins or is over.
+    fn epoch_output(&mut self, at: usize, output: ReplicaOutput) {
+        let now = self.queue.now();
+        self.trace.say(now, || format!("r{at}: {output:?}", at = at + 1));
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.as_mut() else { return };
+        life.may_tell = true;
+        match output {
+            ReplicaOutput::Core { .. } => {}
+            ReplicaOutput::Begin { membership } => {
+                let is_here = life.image.membership.as_ref().is_some_and(|of| of.epoch == membership.epoch);
+                let is_later = membership.epoch > EPOCH;
+                self.coverage.enters_by_execution += u64::from(is_later && is_here);
+                self.coverage.enters_by_notice += u64::from(is_later && !is_here);
+                machine.disk.begin(membership);
+            }
+            ReplicaOutput::Over { epoch } => {
+                self.coverage.epochs_over += 1;
+                machine.disk.over = epoch;
+                self.comes_to(at, Stage::Over);
+            }
+            ReplicaOutput::Closed { epoch } => {
+                machine.disk.close(epoch);
+                life.streams.retain(|(of, _), _| *of != epoch);
+                life.hears.retain(|(of, _), _| *of != epoch);
+            }
+            ReplicaOutput::Removed => life.is_removed = true,
+        }
+    }
+
+    /// Nobody needs a replica any more: it stops for good.
+    fn remove(&mut self, at: usize) -> Checked {
+        let now = self.queue.now();
+        self.tell_news(at);
+        self.trace.say(now, || format!("r{at} is removed", at = at + 1));
+        self.coverage.members_removed += 1;
+        self.crash(at, 0)?;
+        self.machines[at].fate = Fate::Removed;
+        Ok(())
+    }
+
+    /// A lease that somebody still wants is taken back.
+    fn count_cut_off(&mut self, at: usize, output: &Output) {
+        let Output::Lease { zone, until: 0 } = output else { return };
+        let clock = self.clock(at);
+        let Some(life) = self.life(at) else { return };
+        let was = life.leased.deadlines.get(zone).copied().unwrap_or(0);
+        let is_sealed = life.replica.epochs().count() > 1 || life.next.is_some();
+        self.coverage.leases_cut_off += u64::from(is_sealed && was > clock.mono_ns);
     }
 
     /// How many disks hold a command and its attach, or a checkpoint that holds its effect.
@@ -292,17 +384,21 @@ impl World {
         self.machines.iter().filter(|machine| machine.is_rolled_back || holds(&machine.disk)).count()
     }
 
-    fn cut(&mut self, at: usize, cut: Timestamp) -> Checked {
+    fn cut(&mut self, at: usize, epoch: Epoch, cut: Timestamp) -> Checked {
         let now = self.queue.now();
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
         let above = life.unsealed.split_off(&(cut.next(), CommandId::default()));
         let closed: BTreeMap<_, _> = core::mem::replace(&mut life.unsealed, above);
-        let sealed = match Arc::make_mut(&mut life.image).seal(cut, (EPOCH, GROUP), &closed) {
+        let image = Arc::make_mut(&mut life.image);
+        let sealed = match image.seal(cut, (epoch, GROUP), &closed) {
             Ok(sealed) => sealed,
             Err(reason) => {
                 return violation("blocks", format!("r{at} cannot form the block at {cut}: {reason}", at = at + 1));
             }
         };
+        if life.next.as_ref().and_then(|next| next.entry).is_some_and(|entry| entry.at <= cut) {
+            image.membership = life.next.take();
+        }
         self.coverage.cuts += 1;
         self.trace.mark(&[5, now, at as u64, cut.0, sealed.as_ref().map_or(0, |sealed| sealed.size)]);
         self.trace.say(now, || format!("r{at} cuts at {cut}: {} commands", closed.len(), at = at + 1));

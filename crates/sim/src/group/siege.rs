@@ -136,12 +136,12 @@ impl World {
         let Some(ask) = ask.filter(|_| is_free && is_possible) else {
             return Ok(());
         };
-        let others = self.options.nodes - 1;
-        let writer = (at + 1 + self.leases.random.index(others)) % self.options.nodes;
+        let others = self.machines.len() - 1;
+        let writer = (at + 1 + self.leases.random.index(others)) % self.machines.len();
         let left = 12 + self.leases.random.below(36);
         let waits = if self.leases.random.one_in(4) { 0 } else { 24 };
         let is_quiet = self.leases.random.one_in(2);
-        let cuts = Siege::cuts(&mut self.leases.random, at, self.options.nodes, left);
+        let cuts = Siege::cuts(&mut self.leases.random, at, self.machines.len(), left);
         let plot = *self.leases.random.pick(&Plot::ALL);
         // A plot goes on at another pace than links, and some begin when the lease is held.
         let (left, waits) = match plot {
@@ -196,7 +196,7 @@ impl World {
             self.follow(&mut siege)?;
         }
         let random = &mut self.leases.random;
-        let writer = if random.one_in(4) { random.index(self.options.nodes) } else { siege.writer };
+        let writer = if random.one_in(4) { random.index(self.machines.len()) } else { siege.writer };
         let (writes, reads, renews) = match siege.plot {
             Plot::Links => (random.one_in(2), !random.one_in(4), random.one_in(24)),
             _ => (random.one_in(4), random.one_in(2), siege.plot == Plot::Fresh && random.one_in(8)),
@@ -384,7 +384,7 @@ impl World {
         for (from, to, _) in siege.cuts.iter().filter(|(.., steps)| steps.contains(&siege.left)) {
             self.net.cut(*from, *to, now + term / 3);
         }
-        for peer in (0..self.options.nodes).filter(|peer| *peer != siege.holder) {
+        for peer in (0..self.machines.len()).filter(|peer| *peer != siege.holder) {
             let random = &mut self.leases.random;
             if random.one_in(24) {
                 let (until, slowness) = (now + 1 + random.below(2 * term), 2 + random.below(20));

@@ -5,6 +5,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use catalog::digest::StateDigest;
+use dace::{Membership, Stored};
 use ledger::Frontier;
 use ledger::block::{self, Cut};
 use types::fact::Fact;
@@ -78,6 +79,8 @@ pub(crate) struct Done {
 #[derive(Clone)]
 pub(crate) struct Image {
     pub(crate) cut: Timestamp,
+    /// The epoch that it is of, that at the cut of a Reconfig of the one that it made; `None`: nothing is known of any.
+    pub(crate) membership: Option<Membership>,
     pub(crate) rows: Rows,
     pub(crate) digest: StateDigest,
     pub(crate) frontier: Frontier,
@@ -94,8 +97,20 @@ pub(crate) struct Sealed {
 }
 
 impl Image {
-    pub(crate) fn new() -> Self {
-        Self { cut: Timestamp::ZERO, rows: Rows::default(), digest: StateDigest::new(), frontier: Frontier::new() }
+    /// The empty state, of the first epoch where a group is founded.
+    pub(crate) fn new(membership: Option<Membership>) -> Self {
+        Self {
+            cut: Timestamp::ZERO,
+            membership,
+            rows: Rows::default(),
+            digest: StateDigest::new(),
+            frontier: Frontier::new(),
+        }
+    }
+
+    /// What a replica is told of it.
+    pub(crate) fn stored(&self) -> Option<Stored> {
+        self.membership.clone().map(|membership| Stored { cut: self.cut, membership })
     }
 
     /// Moves to a cut by the commands that it closes, in `(timestamp, id)` order.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use types::Timestamp;
+use types::{Epoch, Timestamp};
 
 use super::check::Checked;
 use super::disk::Item;
@@ -38,18 +38,17 @@ impl World {
             return Ok(());
         }
         let machine = &mut self.machines[at];
-        let before = machine.disk.durable_position();
-        machine.disk.finish_flush();
-        let position = machine.disk.durable_position();
+        let grown = machine.disk.finish_flush();
         let decided = machine.disk.take_decided();
         self.coverage.flushes += 1;
-        self.trace.mark(&[10, now, at as u64, position]);
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        if position > before {
-            life.core.handle_durable(clock, position);
-        }
-        if life.is_trimming && machine.disk.base_cut() >= life.trimmed {
-            life.is_trimming = false;
+        life.trimming.retain(|epoch, cut| machine.disk.base_cut(*epoch) < *cut);
+        life.may_tell = true;
+        for (epoch, position) in grown {
+            self.trace.mark(&[10, now, at as u64, position]);
+            if let Some(life) = self.life(at) {
+                life.replica.handle_durable(clock, epoch, position);
+            }
         }
         self.decided(at, decided)?;
         self.drain(at)
@@ -79,7 +78,7 @@ impl World {
 
     /// A checkpoint is durable.
     pub(crate) fn stored(&mut self, at: usize, image: Arc<Image>) -> Checked {
-        let now = self.queue.now();
+        let (now, clock) = (self.queue.now(), self.clock(at));
         let cut = image.cut;
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
@@ -88,7 +87,7 @@ impl World {
             return Ok(());
         }
         machine.disk.checkpoint = Some(image);
-        life.core.handle_stored(cut);
+        life.replica.handle_stored(clock, cut);
         self.coverage.checkpoints += 1;
         self.trace.say(now, || format!("r{at} has stored the state at {cut}", at = at + 1));
         self.drain(at)?;
@@ -96,21 +95,28 @@ impl World {
     }
 
     fn trim(&mut self, at: usize) -> Checked {
+        let Some(life) = self.life(at) else { return Ok(()) };
+        let epochs: Vec<Epoch> = life.replica.epochs().map(|served| served.epoch).collect();
+        epochs.into_iter().try_for_each(|epoch| self.trim_epoch(at, epoch))
+    }
+
+    fn trim_epoch(&mut self, at: usize, epoch: Epoch) -> Checked {
         let now = self.queue.now();
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
-        let cut = life.core.trimmable();
-        let is_new = cut > life.trimmed || (self.leases.is_on && cut == life.trimmed && cut > Timestamp::ZERO);
-        if life.is_trimming || !is_new {
+        let Some(cut) = life.replica.trimmable(epoch) else { return Ok(()) };
+        let trimmed = life.trimmed.get(&epoch).copied().unwrap_or(Timestamp::ZERO);
+        let is_new = cut > trimmed || (self.leases.is_on && cut == trimmed && cut > Timestamp::ZERO);
+        if life.trimming.contains_key(&epoch) || !is_new {
             return Ok(());
         }
-        let Some(base) = life.core.base(cut) else { return Ok(()) };
-        life.is_trimming = true;
-        life.trimmed = base.cut;
+        let Some(base) = life.replica.base(epoch, cut) else { return Ok(()) };
+        life.trimming.insert(epoch, base.cut);
+        life.trimmed.insert(epoch, base.cut);
         self.coverage.trims += 1;
         self.trace.mark(&[11, now, at as u64, base.position]);
         self.trace.say(now, || format!("r{at} trims up to #{} at {cut}", base.position, at = at + 1));
-        machine.disk.append(Item::Base { position: base.position, cut: base.cut, bytes: base.bytes });
+        machine.disk.append(epoch, Item::Base { position: base.position, cut: base.cut, bytes: base.bytes });
         self.drain(at)
     }
 
@@ -129,7 +135,7 @@ impl World {
             life.wants = None;
         }
         let Some(cut) = life.wants.filter(|_| !life.is_installing) else { return };
-        let peer = self.random.index(self.options.nodes);
+        let peer = self.random.index(self.machines.len());
         if peer != at {
             self.send(at, peer, Note::AskSnapshot { cut });
         }
@@ -157,24 +163,29 @@ impl World {
             return Ok(());
         }
         life.wants = life.wants.filter(|wanted| *wanted > cut);
+        let is_new = life.image.membership.is_none();
+        let Some(stored) = image.stored() else { return Ok(()) };
+        life.next = None;
         life.live = image.rows.clone();
         life.image = Arc::clone(&image);
         life.unsealed.clear();
         life.leased.installs += 1;
         machine.disk.checkpoint = Some(image);
         self.coverage.snapshots += 1;
+        self.coverage.snapshots_to_new += u64::from(is_new);
         self.trace.mark(&[12, now, at as u64, cut.0]);
         self.trace.say(now, || format!("r{at} installs a snapshot at {cut}", at = at + 1));
         self.judge.restored(at, cut)?;
         if let Some(life) = self.life(at) {
-            life.core.handle_snapshot(clock, cut);
+            life.replica.handle_snapshot(clock, &stored);
         }
         self.drain(at)?;
         // What was executed below the snapshot is never executed here: its clients are not told.
         let judge = &self.judge;
         let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
-        let mut passed: Vec<_> = life.waiting.extract_if(.., |id, _| judge.is_below(*id, cut)).collect();
-        passed.extend(life.ordered.extract_if(.., |id, _| judge.is_below(*id, cut)));
+        let mut passed: Vec<_> =
+            life.waiting.extract_if(.., |id, _| judge.is_passed(*id, cut, stored.membership.epoch)).collect();
+        passed.extend(life.ordered.extract_if(.., |id, _| judge.is_passed(*id, cut, stored.membership.epoch)));
         passed.into_iter().for_each(|(_, owed)| self.never_answered(owed));
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::net::{JITTER_CALM, Net};
 use super::panics;
 use super::plan::{Fault, Plan};
 use super::queue::{Instant, MS, Queue};
+use super::reconf::Reconfigs;
 use super::trace::Trace;
 use super::{Failure, Options, Report};
 use crate::random::Random;
@@ -49,6 +50,9 @@ pub(crate) struct World {
     pub(crate) coverage: Coverage,
     pub(crate) losses: Losses,
     pub(crate) leases: Leases,
+    pub(crate) reconf: Reconfigs,
+    /// Hellos so far.
+    pub(crate) attempts: u64,
     pub(crate) phase: Phase,
     /// Operations that clients began.
     pub(crate) asked: u64,
@@ -56,20 +60,25 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(options: Options) -> Self {
-        let plan = Plan::new(options.seed, options.nodes, options.faults, options.is_calm);
+        let mut reconf = Reconfigs::new(&options);
+        let nodes = options.nodes + reconf.spares;
+        let plan = Plan::new(options.seed, nodes, options.faults, options.is_calm);
+        reconf.plan(&plan);
         let mut random = Random::new(options.seed, "group world");
         let net = Net::new(&plan.delays, plan.jitter.min(JITTER_CALM));
-        let machines = (0..options.nodes).map(|_| Machine::new(clock(&mut random))).collect();
+        let machines = (0..nodes).map(|_| Machine::new(clock(&mut random))).collect();
         let clients = (0..plan.clients)
             .map(|_| Client { home: random.index(options.nodes), waiting: None, retries: None, turn: 0 })
             .collect();
         let mut world = Self {
-            mix: Mix::new(options.seed, options.nodes),
-            judge: Judge::new(options.nodes, options.faults),
+            mix: Mix::new(options.seed, nodes),
+            judge: Judge::new(nodes, options.faults),
             trace: Trace::new(options.trace),
             coverage: Coverage::default(),
             losses: Losses::new(options.seed, options.is_calm),
-            leases: Leases::new(&options, &plan),
+            leases: Leases::new(&options, &plan, nodes),
+            reconf,
+            attempts: 0,
             phase: Phase::Founding,
             asked: 0,
             queue: Queue::new(),
@@ -126,7 +135,7 @@ impl World {
     /// Sends a message outside the streams.
     pub(crate) fn send(&mut self, from: usize, to: usize, note: Note) {
         let now = self.queue.now();
-        let is_core = matches!(note, Note::Message(_));
+        let is_core = matches!(note, Note::Message(..));
         if !self.hears(from, to) || (is_core && self.random.below(1000) < self.net.loss) {
             self.coverage.lost += 1;
             return;
@@ -148,7 +157,7 @@ impl World {
     }
 
     fn play(&mut self) -> Checked {
-        for at in 0..self.options.nodes {
+        for at in 0..self.machines.len() {
             self.start(at)?;
         }
         self.found()?;
@@ -156,7 +165,7 @@ impl World {
         self.heal()?;
         for machine in &self.machines {
             if let Some(life) = &machine.life {
-                self.coverage.count(&life.core.counters());
+                life.cores().for_each(|core| self.coverage.count(&core.counters()));
             }
         }
         let searched = self.judge.finish()?;
@@ -164,6 +173,7 @@ impl World {
         self.coverage.histories_skipped += searched.skipped;
         self.coverage.seeds = 1;
         self.coverage.leased = u64::from(self.leases.is_on);
+        self.coverage.reconfigured = u64::from(self.reconf.is_on);
         self.coverage.earthly = u64::from(self.plan.is_earthly);
         self.coverage.commands = self.judge.executed_len() as u64;
         self.coverage.simulated_ns = self.queue.now();
@@ -228,6 +238,8 @@ impl World {
             Event::Fault => self.fault(),
             Event::Leases => self.change_mind(),
             Event::Siege => self.siege(),
+            Event::Reconfig => self.reconfigure(),
+            Event::Trap { at, life } => self.trap(at, life),
         }
     }
 

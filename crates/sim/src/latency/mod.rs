@@ -4,6 +4,7 @@
 //!
 //! `cargo run --release -p sim -- --latency` prints the tables of `docs/consensus.md`.
 
+mod changes;
 mod leases;
 mod machine;
 mod regions;
@@ -11,6 +12,7 @@ mod samples;
 mod tables;
 mod world;
 
+pub use changes::{Change, Changing, Stall};
 pub use leases::{LeasedReads, Leases};
 pub use regions::{Regions, RegionsError};
 pub use samples::{Costs, Samples};

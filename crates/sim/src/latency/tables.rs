@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::samples::percentile;
-use super::{FLUSH_NS, Gaps, Leases, Load, Regions, RegionsError, Samples, Scenario};
+use super::{Change, Changing, FLUSH_NS, Gaps, Leases, Load, Regions, RegionsError, Samples, Scenario};
 
 const MS: u64 = 1_000_000;
 
@@ -50,6 +50,7 @@ pub fn tables(directory: Option<&Path>) -> Result<String, RegionsError> {
     costs(&mut out, &[&sets[0].0, &sets[1].0, &seven]);
     leases(&mut out, &runs);
     dead_holders(&mut out, &runs);
+    changes(&mut out, &[&sets[0].0, &sets[3].0]);
     Ok(out)
 }
 
@@ -60,6 +61,49 @@ macro_rules! line {
 
 fn ms(ns: u64) -> f64 {
     ns as f64 / MS as f64
+}
+
+/// Changes of members, proposed in each region that stays, a few times.
+fn changes(out: &mut String, sets: &[&Regions]) {
+    line!(
+        out,
+        "\nA change of members. How much longer than usual the longest write of a region that stays took (ms; `x`: by one round trip of the proposer):\n"
+    );
+    line!(out, "| set | change | leases | one round trip, p50 | p50 | max | p50 x | max x |");
+    line!(out, "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |");
+    for regions in sets {
+        for (change, is_leased) in [Change::Add, Change::Remove, Change::Replace]
+            .into_iter()
+            .flat_map(|change| [(change, false), (change, true)])
+        {
+            let (mut trips, mut stalls, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+            for (proposer, seed) in
+                (0..regions.count() - 1).flat_map(|proposer| (0..10).map(move |seed| (proposer, seed)))
+            {
+                let changing = Changing { regions: (*regions).clone(), change, proposer, is_leased, seed };
+                let trip = changing.round_trip_ns();
+                trips.push(trip);
+                for stall in changing.run() {
+                    stalls.push(stall.ns());
+                    ratios.push(stall.ns() as f64 / trip as f64);
+                }
+            }
+            trips.sort_unstable();
+            stalls.sort_unstable();
+            ratios.sort_by(f64::total_cmp);
+            line!(
+                out,
+                "| {} | {change:?} | {} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} |",
+                regions.title,
+                if is_leased { "all" } else { "none" },
+                ms(percentile(&trips, 50)),
+                ms(percentile(&stalls, 50)),
+                ms(percentile(&stalls, 100)),
+                ratios[ratios.len() / 2],
+                ratios[ratios.len() - 1],
+            );
+        }
+    }
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use types::command::Op;
-use types::{Command, CommandId, OrderKey, Outcome, SlotSet};
+use types::{Command, CommandId, Epoch, OrderKey, Outcome, SlotSet};
 
 use crate::group::queue::Instant;
 
@@ -76,6 +76,8 @@ pub(crate) struct Operation {
 /// A command that was submitted.
 pub(crate) struct Submitted {
     pub(crate) operation: usize,
+    /// In which epoch.
+    pub(crate) epoch: Epoch,
     pub(crate) invoked: Instant,
     pub(crate) answered: Option<Instant>,
     body: Bytes,
@@ -105,9 +107,15 @@ impl History {
 
     /// A replica took the command under an id. False when the id was given before.
     #[must_use]
-    pub(crate) fn submitted(&mut self, now: Instant, operation: usize, id: CommandId, body: Bytes) -> bool {
+    pub(crate) fn submitted(
+        &mut self,
+        now: Instant,
+        operation: usize,
+        (epoch, id): (Epoch, CommandId),
+        body: Bytes,
+    ) -> bool {
         self.operations[operation].ids.push(id);
-        let submitted = Submitted { operation, invoked: now, answered: None, body };
+        let submitted = Submitted { operation, epoch, invoked: now, answered: None, body };
         self.submitted.insert(id, submitted).is_none()
     }
 

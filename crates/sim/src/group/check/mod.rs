@@ -10,12 +10,13 @@ mod order;
 mod replay;
 mod search;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use types::{CommandId, Outcome, SlotSet, Timestamp};
+use types::{CommandId, Epoch, Outcome, SlotSet, Timestamp};
 
 use super::queue::Instant;
 use super::state::{Place, Sealed};
+use super::world::EPOCH;
 use blocks::Blocks;
 pub(crate) use history::{Answer, Ask, History, Reading};
 use order::Order;
@@ -49,7 +50,12 @@ pub(crate) struct Judge {
     order: Order,
     blocks: Blocks,
     pub(crate) history: History,
-    faults: usize,
+    /// How many members of each epoch may fail.
+    faults: BTreeMap<Epoch, usize>,
+    /// The epoch of each executed command.
+    epochs: BTreeMap<CommandId, Epoch>,
+    /// Commands that came to nothing with their epoch.
+    voided: BTreeSet<CommandId>,
 }
 
 impl Judge {
@@ -59,7 +65,9 @@ impl Judge {
             order: Order::new(nodes),
             blocks: Blocks::new(nodes),
             history: History::new(),
-            faults,
+            faults: BTreeMap::from([(EPOCH, faults)]),
+            epochs: BTreeMap::new(),
+            voided: BTreeSet::new(),
         }
     }
 
@@ -72,6 +80,31 @@ impl Judge {
         ensure(first == timestamp, "agreement", || {
             format!("r{replica} decides {id} at {timestamp}, and it is decided at {first}", replica = replica + 1)
         })
+    }
+
+    /// An epoch begins, of which so many members may fail.
+    pub(crate) fn begins(&mut self, epoch: Epoch, faults: usize) {
+        self.faults.insert(epoch, faults);
+    }
+
+    /// A replica executes a command in an epoch: the same one everywhere, and nowhere else was it void.
+    pub(crate) fn of_epoch(&mut self, replica: usize, id: CommandId, epoch: Epoch) -> Checked {
+        ensure(!self.voided.contains(&id), "void", || {
+            format!("r{replica} executes {id}, which came to nothing with its epoch", replica = replica + 1)
+        })?;
+        let first = *self.epochs.entry(id).or_insert(epoch);
+        ensure(first == epoch, "epochs", || {
+            format!("r{replica} executes {id} in epoch {epoch}, and others in {first}", replica = replica + 1)
+        })
+    }
+
+    /// A replica says that a command of its own came to nothing.
+    pub(crate) fn voided(&mut self, replica: usize, id: CommandId) -> Checked {
+        ensure(self.order.place(id).is_none(), "void", || {
+            format!("r{replica} says that {id} came to nothing, and it was executed", replica = replica + 1)
+        })?;
+        self.voided.insert(id);
+        Ok(())
     }
 
     /// A replica executed a command.
@@ -109,7 +142,8 @@ impl Judge {
     pub(crate) fn acked(&mut self, now: Instant, id: CommandId, outcome: &Outcome, durable: usize) -> Checked {
         let place = self.order.place(id);
         ensure(place.is_some(), "answer", || format!("{id} is answered and was not executed"))?;
-        let needed = self.faults + 1;
+        let epoch = self.epochs.get(&id).copied().unwrap_or(EPOCH);
+        let needed = self.faults.get(&epoch).copied().unwrap_or(0) + 1;
         ensure(durable >= needed, "durability", || {
             format!("{id} is answered while {durable} replicas hold it durably, and {needed} must")
         })?;
@@ -159,6 +193,13 @@ impl Judge {
         self.order.last()
     }
 
+    /// Whether what became of a command is in a state at a cut: it was executed at or below it, or came to nothing with its
+    /// epoch, which had ended by then.
+    pub(crate) fn is_passed(&self, id: CommandId, cut: Timestamp, epoch: Epoch) -> bool {
+        let has_ended = self.history.submitted.get(&id).is_some_and(|submitted| submitted.epoch < epoch);
+        has_ended || self.is_below(id, cut)
+    }
+
     /// Whether a command was executed at or below a cut.
     pub(crate) fn is_below(&self, id: CommandId, cut: Timestamp) -> bool {
         self.order.place(id).is_some_and(|(timestamp, _)| timestamp <= cut)
@@ -187,7 +228,7 @@ mod tests {
         let command = Command { salt: [0; 32], principal: String::new(), request: None, op };
         let id = CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: 1 };
         let operation = judge.history.begin(1, Ask::Write(Box::new(command)), SlotSet::All);
-        assert!(judge.history.submitted(1, operation, id, Bytes::new()));
+        assert!(judge.history.submitted(1, operation, (EPOCH, id), Bytes::new()));
         assert_eq!(judge.kept(&[1, 2]), Ok(0), "what was not answered may be lost");
         judge.executed(0, (Timestamp(7), id), &SlotSet::All, &Outcome::Done, &[]).expect("the first of its slots");
         let refused = judge.acked(2, id, &Outcome::Done, 1).expect_err("one disk is too few");

@@ -11,6 +11,7 @@ use super::{Span, is_linearizable, spans};
 use crate::group::check::history::{Answer, Ask, History, Reading};
 use crate::group::check::search::linearizable;
 use crate::group::client::STABLE_BUCKET;
+use crate::group::world::EPOCH;
 use crate::random::Random;
 
 const HISTORIES: u64 = 6000;
@@ -195,7 +196,9 @@ fn history(operations: &[(Span, Step, Option<Told>)]) -> History {
         let id = CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: number };
         match step.what {
             What::Get => {}
-            What::Put(..) | What::Delete(_) => assert!(history.submitted(span.invoked, index, id, Bytes::new())),
+            What::Put(..) | What::Delete(_) => {
+                assert!(history.submitted(span.invoked, index, (EPOCH, id), Bytes::new()))
+            }
         }
         match (told, span.answered) {
             (Some(Told::Saw(value)), Some(at)) => {

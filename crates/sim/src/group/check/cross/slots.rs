@@ -12,6 +12,7 @@ use crate::group::check::graph::serializable;
 use crate::group::check::history::{Answer, Ask, History, Reading};
 use crate::group::check::order::Order;
 use crate::group::state::Place;
+use crate::group::world::EPOCH;
 use crate::random::Random;
 
 const HISTORIES: u64 = 6000;
@@ -113,7 +114,7 @@ fn draw(random: &mut Random, wrong: Wrong) -> Drawn {
             let id = CommandId { replica: ReplicaId(1), incarnation: Incarnation(1), counter: number };
             let place = (Timestamp(number), id);
             let operation = history.begin(span.invoked, write(), step.slot_set());
-            assert!(history.submitted(span.invoked, operation, id, Bytes::new()));
+            assert!(history.submitted(span.invoked, operation, (EPOCH, id), Bytes::new()));
             order.executed(0, place, &step.slot_set(), &Outcome::Done).expect("timestamps rise");
             if let Some(answered) = span.answered {
                 history.answered_write(answered, id, &Outcome::Done);
