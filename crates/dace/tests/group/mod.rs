@@ -39,6 +39,8 @@ pub(crate) struct Node {
     /// What readers beside the loop wait for.
     pub(crate) pending: BTreeMap<CommandId, SlotSet>,
     pub(crate) wants: Option<Timestamp>,
+    /// Own commands whose outcome is not known, since an installed state covers them.
+    pub(crate) covered: Vec<CommandId>,
 }
 
 /// All of them, and the messages between them.
@@ -73,6 +75,7 @@ impl Group {
                 rate_ppm: 0,
                 pending: BTreeMap::new(),
                 wants: None,
+                covered: Vec::new(),
             };
             group.nodes.insert(r, node);
         }
@@ -296,6 +299,7 @@ impl Group {
         node.reads.clear();
         node.leased.clear();
         node.pending.clear();
+        node.covered.clear();
     }
 
     /// A new core on what is left.
@@ -375,6 +379,7 @@ impl Group {
                 Output::Settles { id, .. } => drop(node.pending.remove(id)),
                 Output::ReadContended { .. } | Output::LeasedContended { .. } | Output::Lease { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),
+                Output::Covered { id } => node.covered.push(*id),
                 Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {}
             }
             outputs.push((r, output));

@@ -8,7 +8,7 @@ use dace::{Config, Core, Mutant, Output, Restore, Timing};
 use types::journal::decode_proposal;
 use types::{Command, CommandId, ReplicaId, Timestamp};
 
-use super::check::{Checked, violation};
+use super::check::{Checked, ensure, violation};
 use super::defect::{self, Defect};
 use super::disk::Item;
 use super::event::{Note, Turn};
@@ -210,6 +210,7 @@ impl World {
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
                 Output::LeasedReady { read } => self.leased_ready(at, read)?,
                 Output::LeasedContended { read } => self.leased_contended(at, read),
+                Output::Covered { id } => self.covered(at, id)?,
                 Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
                     unreachable!("nobody proposes a Reconfig")
                 }
@@ -282,6 +283,19 @@ impl World {
         if let Some(life) = self.life(at) {
             life.unsealed.insert((timestamp, id), done);
         }
+        Ok(())
+    }
+
+    /// A command is in the state that was installed: its client is not told its outcome.
+    fn covered(&mut self, at: usize, id: CommandId) -> Checked {
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.as_mut() else { return Ok(()) };
+        let cut = life.image.cut;
+        ensure(machine.is_rolled_back || self.judge.is_below(id, cut), "outcome", || {
+            format!("r{at} says that its state at {cut} holds {id}, and it does not", at = at + 1)
+        })?;
+        let owed = [life.waiting.remove(&id), life.ordered.remove(&id)];
+        owed.into_iter().flatten().for_each(|owed| self.never_answered(owed));
         Ok(())
     }
 

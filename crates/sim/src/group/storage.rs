@@ -169,13 +169,6 @@ impl World {
         if let Some(life) = self.life(at) {
             life.core.handle_snapshot(clock, cut);
         }
-        self.drain(at)?;
-        // What was executed below the snapshot is never executed here: its clients are not told.
-        let judge = &self.judge;
-        let Some(life) = self.machines[at].life.as_mut() else { return Ok(()) };
-        let mut passed: Vec<_> = life.waiting.extract_if(.., |id, _| judge.is_below(*id, cut)).collect();
-        passed.extend(life.ordered.extract_if(.., |id, _| judge.is_below(*id, cut)));
-        passed.into_iter().for_each(|(_, owed)| self.never_answered(owed));
-        Ok(())
+        self.drain(at)
     }
 }

@@ -518,10 +518,7 @@ impl World {
         let reads = core::mem::take(&mut node.reads);
         reads.keys().for_each(|read| self.judge.read_dropped(to, *read));
         self.judge.restored(to, cut);
-        let judge = &self.judge;
         let node = &mut self.nodes[to];
-        // What was executed below the snapshot is never executed here: its clients are not told.
-        node.waiting.retain(|id, _| !judge.sees(to, *id));
         let now = node.now;
         node.core().handle_snapshot(now, cut);
         self.drain(to)?;
@@ -576,6 +573,12 @@ impl World {
                 Output::WantSnapshot { cut } => {
                     let wants = &mut self.nodes[at].wants;
                     *wants = (*wants).max(Some(cut));
+                }
+                // It is in the state that was installed: its client is not told its outcome.
+                Output::Covered { id } => {
+                    self.nodes[at].waiting.remove(&id);
+                    let holds = self.nodes[at].rolled_back.is_some() || self.judge.sees(at, id);
+                    ensure(holds, "outcome", || format!("replica {} lacks {id}, which it says it holds", at + 1))?;
                 }
                 Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. } => {
                     unreachable!("nobody reads beside the loop")
