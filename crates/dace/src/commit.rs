@@ -177,7 +177,7 @@ impl Core {
         self.enter_on_decided(id, timestamp);
         if timestamp <= self.executed_cut {
             // The restored state holds its effect already.
-            self.mark_executed(id);
+            self.mark_covered(id);
             return;
         }
         self.committed.insert((timestamp, id), slots.as_deref());

@@ -257,6 +257,7 @@ impl Core {
         self.end_leases();
         for id in self.own_in_flight() {
             self.drop_in_flight(id);
+            self.cover(id);
         }
         self.end_reads();
     }

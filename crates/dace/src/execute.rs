@@ -10,6 +10,7 @@ use crate::index::Place;
 use crate::mutant::Mutant;
 use crate::output::Output;
 use crate::reconfig::Reconfig;
+use crate::status::Phase;
 
 /// The last place executed per slot: what a snapshot and a quorum read compare with.
 #[derive(Clone)]
@@ -162,6 +163,24 @@ impl Core {
             self.end_epoch(place, next);
         }
         self.settles(id, pended);
+    }
+
+    /// A command's effect is in the state here, which was installed or restored with it.
+    pub(crate) fn mark_covered(&mut self, id: CommandId) {
+        let flies = self.commands.at(id).is_some_and(|known| known.flying.is_some());
+        self.mark_executed(id);
+        if flies {
+            self.cover(id);
+        }
+    }
+
+    /// An own command that was in flight is not executed here any more.
+    pub(crate) fn cover(&mut self, id: CommandId) {
+        // Nobody waits for what is restored.
+        if self.phase != Phase::Restoring {
+            self.counters.covered += 1;
+            self.outputs.push_back(Output::Covered { id });
+        }
     }
 
     /// A command's effect is in the state here. Its votes stay until they may be forgotten; alone in its group

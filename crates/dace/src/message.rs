@@ -214,6 +214,9 @@ impl Core {
         }
         self.held.remove(&(known.t0, id));
         self.commands.leaves_flight(flying);
+        if flying.is_some() {
+            self.cover(id);
+        }
         self.settled.insert(id);
         self.wake_all();
     }

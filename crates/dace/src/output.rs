@@ -133,6 +133,15 @@ pub enum Output {
         /// The command.
         id: CommandId,
     },
+    /// An own command that will not be put out as [`Output::Execute`]: an installed state holds its effect, or lies in a
+    /// later epoch and holds it if it was executed before the end of its own. Its outcome is not known here. Who waits for
+    /// it is to be told so, and may ask again under the same token.
+    ///
+    /// After an earlier [`Output::Execute`] of it, of which the installed state was not yet, nobody waits any more.
+    Covered {
+        /// The command.
+        id: CommandId,
+    },
     /// A read, leased or not, that the end of the epoch overtook: to be asked anew in the next one.
     ReadAgain {
         /// The read.

@@ -87,7 +87,7 @@ impl Core {
                 Stage::Committed if decision.timestamp <= cut => {
                     let slots = self.commands.at(id).and_then(|known| known.shared_slots());
                     self.committed.remove(place, slots.as_deref());
-                    self.mark_executed(id);
+                    self.mark_covered(id);
                 }
                 Stage::Executed if decision.timestamp > cut => self.execute_again(id, decision.timestamp),
                 _ => {}

@@ -50,6 +50,8 @@ pub struct Counters {
     pub contended_reads: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Own commands whose outcome is not known here, since an installed state covers them.
+    pub covered: u64,
     /// Reconfigs executed.
     pub epochs_ended: u64,
     /// Own commands that a Reconfig made void.

@@ -290,7 +290,11 @@ impl Core {
         }
         match self.verdict() {
             Verdict::Ahead => self.clock.step_back(now),
-            Verdict::Behind(reference) => self.clock.step_forward(now, reference),
+            Verdict::Behind(reference) => {
+                self.clock.step_forward(now, reference);
+                // They were to be released by the clock as it was.
+                self.release_held();
+            }
             Verdict::Speaks | Verdict::Alone => {}
         }
     }

@@ -102,6 +102,21 @@ fn a_command_that_was_only_raised_does_not_pin_the_journal() {
     assert!(group.trim(3).is_some(), "{known:?}");
 }
 
+/// A clock is a minute behind and holds a proposal; then somebody sets it right.
+#[test]
+fn a_clock_set_forward_releases_what_it_held() {
+    let mut group = Group::new(3, 1);
+    group.node(3).now.wall_ns -= 60_000_000_000;
+    group.start_all();
+    let id = group.submit(1, &slot(5), b"a").0.unwrap();
+    group.flush(1, None);
+    group.deliver(1, 3).unwrap();
+    assert!(!says(&group, 3, RecordKind::Ack, id), "it lies too far ahead");
+    group.node(3).now.wall_ns += 60_000_000_000;
+    group.deliver(1, 3).unwrap();
+    assert!(says(&group, 3, RecordKind::Ack, id));
+}
+
 /// A header as a broken peer may send it: each field from a few values that are near to a sensible one, or absurd.
 fn header() -> impl Strategy<Value = (RecordHeader, bool)> {
     use RecordKind as K;

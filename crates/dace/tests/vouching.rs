@@ -195,6 +195,68 @@ fn the_lowest_cut_that_was_told_counts() {
     assert!(!blocks(&mut group, id), "the state holds it, as 1 said");
 }
 
+/// How a coordinator comes to know that a state which it has installed holds its own command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    /// It had decided it.
+    Before,
+    /// By the journals that it reads afterwards.
+    ByJournals,
+    /// By one that has forgotten the votes.
+    Settled,
+}
+
+/// The client of a command that an installed state covers is told that its outcome is not known here, instead of waiting
+/// for ever.
+#[test]
+fn own_commands_that_a_state_covers_are_put_out() {
+    for told in [Told::Before, Told::ByJournals, Told::Settled] {
+        let mut group = Group::new(3, 1);
+        group.start_all();
+        // What 1 has proposed, 3 has attached and knows undecided: nothing behind it is executed there.
+        group.submit(1, &slot(5), b"a").0.unwrap();
+        group.flush(1, None);
+        group.deliver(1, 3).unwrap();
+        group.core(3).prefer(&[3, 2, 1].map(ReplicaId));
+        let id = group.submit(3, &slot(5), b"b").0.unwrap();
+        group.flush(3, None);
+        group.deliver(3, 2).unwrap();
+        group.flush(2, None);
+        if told == Told::Before {
+            group.deliver(2, 3).unwrap();
+            group.flush(3, None);
+        }
+        // 3 hears nothing more until it is given a state.
+        for _ in 0..100 {
+            for (from, to) in [(1, 2), (2, 1)] {
+                group.flush(from, None);
+                group.deliver(from, to).unwrap();
+            }
+            group.messages.retain(|(from, to, _)| *from != 3 && *to != 3);
+            while group.give().is_some() {}
+            group.advance(100_000_000);
+            (1..=2).for_each(|r| drop(group.tick(r)));
+        }
+        let cut = group.store(1).unwrap();
+        assert!(group.nodes[&1].executed.iter().any(|(at, other)| *other == id && *at <= cut), "{told:?}");
+        group.install(1, 3);
+        assert_eq!(
+            !group.nodes[&3].covered.is_empty(),
+            told == Told::Before,
+            "{told:?}: it may only say what it knows"
+        );
+        if told == Told::Settled {
+            let now = group.node(3).now;
+            group.core(3).handle_message(now, ReplicaId(1), Message::Settled { id, cut });
+            group.drain(3);
+        } else {
+            settle(&mut group);
+        }
+        assert_eq!(group.nodes[&3].covered, [id], "{told:?}");
+        assert_eq!(group.core(3).status().in_flight, 0, "{told:?}");
+    }
+}
+
 /// What may happen to honest disks.
 #[derive(Clone, Debug)]
 enum Step {

@@ -82,6 +82,8 @@ pub(crate) struct Cluster {
     pub(crate) decided: BTreeMap<CommandId, (Timestamp, Epoch)>,
     /// What was void anywhere.
     pub(crate) voided: BTreeSet<CommandId>,
+    /// What somebody said an installed state covers, of its own.
+    pub(crate) covered: BTreeSet<CommandId>,
     /// What a client was told is done.
     pub(crate) acked: BTreeSet<CommandId>,
     /// What each cut holds, from the cut before: the same everywhere.
@@ -136,6 +138,7 @@ impl Cluster {
             slots: BTreeMap::new(),
             decided: BTreeMap::new(),
             voided: BTreeSet::new(),
+            covered: BTreeSet::new(),
             acked: BTreeSet::new(),
             blocks: BTreeMap::new(),
             trace: None,
@@ -523,6 +526,7 @@ impl Cluster {
                 node.voids.push(id);
                 self.voided.insert(id);
             }
+            Output::Covered { id } => drop(self.covered.insert(id)),
             Output::WantSnapshot { cut } => node.wants = node.wants.max(Some(cut)),
             Output::Lease { .. } => {}
             Output::Ended { .. } => unreachable!("the replica takes it"),

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     /// All that was put out for them since somebody last took it, with what the clock showed.
     pub(crate) published: Vec<(u64, Output)>,
     pub(crate) wants: Option<Timestamp>,
+    /// Own commands whose outcome is not known, since an installed state covers them.
+    pub(crate) covered: Vec<CommandId>,
 }
 
 /// All of them, and the messages between them.
@@ -76,6 +78,7 @@ impl Group {
                 pending: BTreeMap::new(),
                 published: Vec::new(),
                 wants: None,
+                covered: Vec::new(),
             };
             group.nodes.insert(r, node);
         }
@@ -300,6 +303,7 @@ impl Group {
         node.leased.clear();
         node.pending.clear();
         node.published.clear();
+        node.covered.clear();
     }
 
     /// A new core on what is left.
@@ -384,6 +388,7 @@ impl Group {
                 Output::Settles { id, .. } => drop(node.pending.remove(id)),
                 Output::ReadContended { .. } | Output::LeasedContended { .. } | Output::Lease { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),
+                Output::Covered { id } => node.covered.push(*id),
                 Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {}
             }
             outputs.push((r, output));

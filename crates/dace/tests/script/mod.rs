@@ -206,6 +206,7 @@ pub(crate) fn line(output: &Output) -> String {
         }
         Output::WantSnapshot { cut } => format!("want a snapshot at {}", time(*cut)),
         Output::Void { id } => format!("void {id}"),
+        Output::Covered { id } => format!("covered {id}"),
         Output::ReadAgain { read } => format!("again read {read}"),
         Output::Ended { entry, .. } => format!("ended by {} t={}", entry.reconfig, time(entry.at)),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use node::backup::{BackupReport, RestoreReport};
+use node::backup::BackupReport;
 use node::progress::{Progress as Step, Unit};
 use node::verify::VerifyReport;
 use serde_json::json;
@@ -67,14 +67,7 @@ pub(super) async fn run_backup(args: BackupArgs, console: Console) -> anyhow::Re
     let text = format!(
         "{} {from} is in {target}.\n\n{}\n{}",
         console.style.good("The backup is complete."),
-        columns(
-            console.style,
-            &[
-                ("entries", count(made.tree_size)),
-                ("root", made.root.clone()),
-                ("size", format!("{} in {}", bytes(made.bytes), counted(made.files, "file", "files"))),
-            ]
-        ),
+        figures(&console, &made),
         console
             .style
             .dim("The keys folder is not in it: keep a copy of that apart, without it the backup is of no use."),
@@ -100,20 +93,20 @@ pub(super) async fn run_restore(args: RestoreArgs, console: Console) -> anyhow::
     let mut progress = Progress::new(&console);
     let made =
         blocking(move || node::backup::restore(&from, &data, &keys, &mut |step: Step| show(&mut progress, &step)));
-    let made: RestoreReport = made.await?.map_err(|error| Failure::failed(error.to_string()))?;
+    let made: BackupReport = made.await?.map_err(|error| Failure::failed(error.to_string()))?;
     let text = format!(
         "{} {target} holds what {source} holds, and the ledger proves that nothing is missing.\n\n{}",
         console.style.good("The backup is restored."),
-        columns(
-            console.style,
-            &[
-                ("entries", count(made.tree_size)),
-                ("root", made.root.clone()),
-                ("size", format!("{} in {}", bytes(made.bytes), counted(made.files, "file", "files"))),
-            ]
-        ),
+        figures(&console, &made),
     );
     Ok(Report::done(json!({ "backup": source, "data": target, "report": made }), text))
+}
+
+/// What a backup holds, for the eye.
+fn figures(console: &Console, made: &BackupReport) -> String {
+    let size = format!("{} in {}", bytes(made.bytes), counted(made.files, "file", "files"));
+    let (entries, root) = (count(made.tree_size), made.root.clone());
+    columns(console.style, &[("entries", entries), ("root", root), ("size", size)])
 }
 
 /// Runs the work on a thread of its own, so that signals and progress are not held up. Readers of damaged files may

@@ -31,7 +31,7 @@ use crate::progress::{Phase, Report, Unit};
 use crate::replica::SealMarker;
 use crate::start::{EPOCH, GROUP, Places, REPLICA, Recovered, cluster_id, genesis, recover};
 use crate::verify::shadow::ShadowState;
-use crate::verify::{CACHE_LEN, Chunks, copy_state, hex, open_shadow};
+use crate::verify::{CACHE_LEN, Chunks, copy_state, open_shadow};
 
 /// A block of rows or entries is closed once it is this long.
 const BLOCK_LEN: usize = 1 << 20;
@@ -156,14 +156,7 @@ fn write_file(source: &Source, keys: &Keys, path: &Path, report: Report<'_>) -> 
     let (bytes, counts) = (out.blocks.written(), out.counts);
     let file = out.blocks.into_inner().into_inner().map_err(|error| io_at(path)(error.into_error()))?;
     file.sync_all().map_err(io_at(path))?;
-    Ok(BackupReport {
-        files: 1,
-        bytes,
-        rows: counts.catalog + counts.bodies + counts.retry,
-        chunk_bytes: counts.chunk_bytes,
-        tree_size: manifest.size,
-        root: hex(&manifest.root),
-    })
+    Ok(BackupReport::new(bytes, &counts, &manifest))
 }
 
 /// A backup holds what the data folder holds, so it is readable by its owner only.

@@ -19,29 +19,13 @@ pub use format::FormatError;
 
 use crate::error::StartError;
 use crate::progress::Report;
-use crate::verify::VerifyError;
+use crate::verify::{VerifyError, hex};
+use items::{Counts, Manifest};
 
-/// What was backed up.
+/// What was backed up, or restored and verified.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct BackupReport {
-    /// Files written: 1.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Rows of the state.
-    pub rows: u64,
-    /// Bytes of bodies in the vault.
-    pub chunk_bytes: u64,
-    /// Number of ledger entries.
-    pub tree_size: u64,
-    /// The root over them, in hex.
-    pub root: String,
-}
-
-/// What was restored, and verified.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct RestoreReport {
-    /// Files read: 1.
+    /// Files written, or read: 1.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -53,6 +37,19 @@ pub struct RestoreReport {
     pub tree_size: u64,
     /// The root over them, in hex: that of the checkpoint in the backup.
     pub root: String,
+}
+
+impl BackupReport {
+    fn new(bytes: u64, counts: &Counts, manifest: &Manifest) -> Self {
+        Self {
+            files: 1,
+            bytes,
+            rows: counts.catalog + counts.bodies + counts.retry,
+            chunk_bytes: counts.chunk_bytes,
+            tree_size: manifest.size,
+            root: hex(&manifest.root),
+        }
+    }
 }
 
 /// Why a backup was not made, or not restored. Each message says what to do next.
@@ -140,6 +137,6 @@ pub fn backup(data: &Path, keys: &Path, to: &Path, report: Report<'_>) -> Result
 
 /// Makes a new data folder of a backup. Refuses a folder that holds anything; verifies what it has made before the
 /// folder becomes one that a node starts on.
-pub fn restore(from: &Path, data: &Path, keys: &Path, report: Report<'_>) -> Result<RestoreReport, BackupError> {
+pub fn restore(from: &Path, data: &Path, keys: &Path, report: Report<'_>) -> Result<BackupReport, BackupError> {
     restore::restore(from, data, keys, report)
 }

@@ -19,7 +19,7 @@ use types::state::{Table, Write};
 use super::format::{Block, Kind};
 use super::items::{self, ChunkItem, Manifest};
 use super::open::Backup;
-use super::{BackupError, RestoreReport, io_at};
+use super::{BackupError, BackupReport, io_at};
 use crate::folder::{DataFolder, write_durably};
 use crate::keys::Keys;
 use crate::progress::{Phase, Report, Unit};
@@ -30,7 +30,7 @@ use crate::verify::{CACHE_LEN, Chunks, VerifyReport, hex, verify_folder};
 /// Incarnations that a restored node skips: those that the lost folder may have opened after its backup.
 const INCARNATIONS_SKIPPED: u32 = 1 << 16;
 
-pub(super) fn restore(from: &Path, data: &Path, keys: &Path, report: Report<'_>) -> Result<RestoreReport, BackupError> {
+pub(super) fn restore(from: &Path, data: &Path, keys: &Path, report: Report<'_>) -> Result<BackupReport, BackupError> {
     let keys = Keys::open(keys, false)?;
     let backup = Backup::open(from, &keys, report)?;
     let existed = data.symlink_metadata().is_ok();
@@ -65,7 +65,7 @@ fn fill(
     from: &Path,
     keys: &Keys,
     report: Report<'_>,
-) -> Result<RestoreReport, BackupError> {
+) -> Result<BackupReport, BackupError> {
     let manifest = &backup.manifest;
     let cluster = folder.root().join("cluster");
     write_durably(&cluster, format!("{}\n", manifest.cluster).as_bytes()).map_err(io_at(&cluster))?;
@@ -80,15 +80,7 @@ fn fill(
     begin_journal(folder, manifest, keys)?;
     let verified = verify_folder(folder, keys, report)?;
     compare(&verified, manifest)?;
-    let counts = backup.counts;
-    Ok(RestoreReport {
-        files: 1,
-        bytes: backup.len,
-        rows: counts.catalog + counts.bodies + counts.retry,
-        chunk_bytes: counts.chunk_bytes,
-        tree_size: manifest.size,
-        root: hex(&manifest.root),
-    })
+    Ok(BackupReport::new(backup.len, &backup.counts, manifest))
 }
 
 /// The ledger of the new folder must be the one of the signed checkpoint, and everything must fit it.

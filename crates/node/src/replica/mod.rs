@@ -147,6 +147,7 @@ impl<S: StateRead + ?Sized> Replica<S> {
                 | Output::Settles { .. }
                 | Output::Lease { .. }
                 | Output::Void { .. }
+                | Output::Covered { .. }
                 | Output::ReadAgain { .. }
                 | Output::Ended { .. }
                 | Output::WantSnapshot { .. } => {

@@ -8,7 +8,7 @@ use dace::{Core, Entry, Mutant, Output, Reconfig, Remains, Replica, ReplicaOutpu
 use types::journal::decode_proposal;
 use types::{Command, CommandId, Epoch, Timestamp};
 
-use super::check::{Checked, violation};
+use super::check::{Checked, ensure, violation};
 use super::defect::{self, Defect};
 use super::disk::Item;
 use super::event::{Note, Turn};
@@ -229,6 +229,7 @@ impl World {
                 Output::WantSnapshot { cut } => self.want_snapshot(at, cut),
                 Output::LeasedReady { read } => self.leased_ready(at, (epoch, read))?,
                 Output::LeasedContended { read } => self.leased_contended(at, (epoch, read)),
+                Output::Covered { id } => self.covered(at, id)?,
                 Output::Void { id } => self.void(at, id)?,
                 Output::ReadAgain { read } => {
                     if let Some(life) = self.life(at) {
@@ -375,6 +376,19 @@ impl World {
         let was = life.leased.deadlines.get(zone).copied().unwrap_or(0);
         let is_sealed = life.replica.epochs().count() > 1 || life.next.is_some();
         self.coverage.leases_cut_off += u64::from(is_sealed && was > clock.mono_ns);
+    }
+
+    /// A command is in the state that was installed: its client is not told its outcome.
+    fn covered(&mut self, at: usize, id: CommandId) -> Checked {
+        let machine = &mut self.machines[at];
+        let Some(life) = machine.life.as_mut() else { return Ok(()) };
+        let cut = life.image.cut;
+        ensure(machine.is_rolled_back || self.judge.is_below(id, cut), "outcome", || {
+            format!("r{at} says that its state at {cut} holds {id}, and it does not", at = at + 1)
+        })?;
+        let owed = [life.waiting.remove(&id), life.ordered.remove(&id)];
+        owed.into_iter().flatten().for_each(|owed| self.never_answered(owed));
+        Ok(())
     }
 
     /// How many disks hold a command and its attach, or a checkpoint that holds its effect.

@@ -261,6 +261,11 @@ impl Drawing<'_> {
         Ok(applied)
     }
 
+    fn step_anywhere(&mut self, step: fn(usize) -> Step) -> Result<(), Box<Violation>> {
+        let at = self.any();
+        self.step(step(at)).map(drop)
+    }
+
     fn any(&mut self) -> usize {
         self.random.index(self.world.setting.replicas)
     }
@@ -318,14 +323,8 @@ impl Drawing<'_> {
                 let (at, slots) = (self.any(), self.slots());
                 self.step(Step::Get(at, slots))?;
             }
-            Kind::Store => {
-                let at = self.any();
-                self.step(Step::Store(at))?;
-            }
-            Kind::Trim => {
-                let at = self.any();
-                self.step(Step::Trim(at))?;
-            }
+            Kind::Store => self.step_anywhere(Step::Store)?,
+            Kind::Trim => self.step_anywhere(Step::Trim)?,
             Kind::Snapshot => {
                 let (from, to) = (self.any(), self.any());
                 if from != to {
@@ -346,10 +345,7 @@ impl Drawing<'_> {
                 let at = self.holder();
                 self.step(Step::Want(at))?;
             }
-            Kind::Unwant => {
-                let at = self.any();
-                self.step(Step::Unwant(at))?;
-            }
+            Kind::Unwant => self.step_anywhere(Step::Unwant)?,
             Kind::Leased => {
                 let (at, slots) = (self.holder(), self.slots());
                 self.step(Step::Leased(at, slots))?;

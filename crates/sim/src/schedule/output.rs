@@ -6,7 +6,7 @@ use types::{CommandId, Timestamp};
 
 use super::node::Item;
 use super::world::{MS, World};
-use crate::group::check::{Checked, violation};
+use crate::group::check::{Checked, ensure, violation};
 
 impl World {
     /// Does what a core puts out.
@@ -40,6 +40,12 @@ impl World {
                 Output::WantSnapshot { cut } => {
                     let wants = &mut self.nodes[at].wants;
                     *wants = (*wants).max(Some(cut));
+                }
+                // It is in the state that was installed: its client is not told its outcome.
+                Output::Covered { id } => {
+                    self.nodes[at].waiting.remove(&id);
+                    let holds = self.nodes[at].rolled_back.is_some() || self.judge.sees(at, id);
+                    ensure(holds, "outcome", || format!("replica {} lacks {id}, which it says it holds", at + 1))?;
                 }
                 Output::Pends { .. } | Output::Settles { .. } | Output::Lease { .. } => {
                     unreachable!("nobody reads beside the loop")

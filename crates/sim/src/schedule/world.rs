@@ -524,10 +524,7 @@ impl World {
         let reads = core::mem::take(&mut node.reads);
         reads.keys().for_each(|read| self.judge.read_dropped(to, *read));
         self.judge.restored(to, cut);
-        let judge = &self.judge;
         let node = &mut self.nodes[to];
-        // What was executed below the snapshot is never executed here: its clients are not told.
-        node.waiting.retain(|id, _| !judge.sees(to, *id));
         let now = node.now;
         node.core().handle_snapshot(now, cut);
         self.drain(to)?;

@@ -57,24 +57,13 @@ impl Journal {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use bytes::Bytes;
-    use ed25519_dalek::{Signer as _, SigningKey};
     use types::journal::{RecordHeader, RecordKind};
     use types::{ClusterId, CommandId, Epoch, Incarnation, ReplicaId, Timestamp};
 
     use super::*;
     use crate::disk::MemDisk;
+    use crate::journal::vectors::signer;
     use crate::journal::{Batch, KeptKind, Record, verify};
-
-    struct Key(SigningKey);
-
-    impl Signer for Key {
-        fn public_key(&self) -> [u8; 32] {
-            self.0.verifying_key().to_bytes()
-        }
-        fn sign(&self, message: &[u8]) -> [u8; 64] {
-            self.0.sign(message).to_bytes()
-        }
-    }
 
     fn record(position: u64) -> Record {
         let header = RecordHeader {
@@ -94,7 +83,7 @@ mod tests {
 
     #[test]
     fn goes_on_behind_its_predecessor_and_remembers_that() {
-        let signer: Arc<dyn Signer> = Arc::new(Key(SigningKey::from_bytes(&[7; 32])));
+        let signer = signer();
         let options = JournalOptions { segment_len: 4096, ..JournalOptions::new(ClusterId([1; 16]), ReplicaId(1)) };
         let disk = MemDisk::new();
         let group = GroupId(1);

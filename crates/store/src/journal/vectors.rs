@@ -26,6 +26,11 @@ impl Signer for Key {
     }
 }
 
+/// Signs with a fixed key.
+pub(super) fn signer() -> Arc<dyn Signer> {
+    Arc::new(Key(SigningKey::from_bytes(&[7; 32])))
+}
+
 /// The journal of the document: its disk, and its only flush.
 fn journal_of_the_document() -> (MemDisk, Flushed) {
     let mut cluster = ClusterId::default();
@@ -47,8 +52,7 @@ fn journal_of_the_document() -> (MemDisk, Flushed) {
     };
     let disk = MemDisk::new();
     let options = JournalOptions { cluster, replica: ReplicaId(1), segment_len: 65_536, fill_spare: false };
-    let signer = Arc::new(Key(SigningKey::from_bytes(&[7; 32])));
-    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), options, signer).expect("an empty disk opens");
+    let (mut journal, _) = Journal::open(Arc::new(disk.clone()), options, signer()).expect("an empty disk opens");
     let records = [Record { header, salt, body }];
     let batch = Batch { group: GroupId(1), incarnation: Incarnation(1), records: &records };
     let kept = Kept { group: GroupId(1), kind: KeptKind::TREE_HEAD, bytes: Bytes::from_static(b"head") };
