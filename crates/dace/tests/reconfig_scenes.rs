@@ -326,17 +326,53 @@ fn crossing(commands: Vec<u32>, by: Vec<u32>, fires: Vec<u32>) -> Scene {
 }
 
 #[test]
-fn measure() {
-    for name in std::env::var("SCENES").unwrap_or_default().split(',') {
-        match name {
-            "alone" => holds(name, &crossing(vec![], vec![2], vec![])),
-            "crossing" => holds(name, &crossing(vec![1], vec![2], vec![])),
-            "two" => holds(name, &crossing(vec![], vec![1, 2], vec![])),
-            "recovery" => holds(name, &crossing(vec![], vec![2], vec![3])),
-            "crossing-recovery" => holds(name, &crossing(vec![1], vec![2], vec![3])),
-            "alone-late" => holds(name, &Scene { stores_late: true, ..crossing(vec![], vec![2], vec![]) }),
-            "removal" => holds(name, &Scene { reconfigs: vec![(2, vec![1, 2])], ..crossing(vec![1], vec![], vec![]) }),
-            _ => {}
-        }
+fn a_reconfig_alone() {
+    holds("a Reconfig", &crossing(vec![], vec![2], vec![]));
+}
+
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn a_reconfig_and_late_stores() {
+    holds("a Reconfig, states stored late", &Scene { stores_late: true, ..crossing(vec![], vec![2], vec![]) });
+}
+
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn two_reconfigs() {
+    holds("two Reconfigs", &crossing(vec![], vec![1, 2], vec![]));
+}
+
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn a_reconfig_is_recovered() {
+    holds("a Reconfig, recovery by 3", &crossing(vec![], vec![2], vec![3]));
+}
+
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn a_reconfig_crosses_a_command() {
+    holds("a command crosses a Reconfig", &crossing(vec![1], vec![2], vec![]));
+}
+
+/// Rules that are taken out, each in the smallest scene that shows it.
+#[cfg(feature = "mutants")]
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn scenes_of_reconfigurations_have_teeth() {
+    use dace::Mutant;
+
+    let late = || Scene { stores_late: true, ..crossing(vec![], vec![2], vec![]) };
+    for (mutant, scene) in [
+        (Mutant::CutNotForced, crossing(vec![], vec![2], vec![])),
+        (Mutant::StopsOnExecution, late()),
+        (Mutant::StopsOnEnter, late()),
+        (Mutant::HaveNotDurable, late()),
+        (Mutant::NothingVoid, crossing(vec![1], vec![2], vec![])),
+        (Mutant::VoidBlocks, crossing(vec![1], vec![2], vec![])),
+        (Mutant::SealedRefuses, crossing(vec![1], vec![2], vec![])),
+        (Mutant::EntersOnDecided, crossing(vec![], vec![1, 2], vec![])),
+    ] {
+        let found = explore(mutant.name(), &scene, move |core| core.set_mutant(mutant));
+        println!("{mutant}: {:?}", found.err().map(|why| why.chars().take(200).collect::<String>()));
     }
 }
