@@ -13,7 +13,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use dace::{Core, Timing};
 use epochs::{Cluster, of};
@@ -299,18 +298,11 @@ fn caught(run: impl FnOnce()) -> Result<(), String> {
 }
 
 fn explore(name: &str, scene: &Scene, set_up: impl Fn(&mut Core) + Send + Sync + 'static) -> Result<(), String> {
-    let began = Instant::now();
     let mut explored = Explored::default();
     let first = State::new(set_up);
     explored.seen.insert(first.print());
     let outcome = explored.explore(scene, &first, &mut Vec::new());
-    println!(
-        "{name}: {} states, {} transitions, {} ends, in {:.1} s",
-        explored.seen.len(),
-        explored.transitions,
-        explored.ends,
-        began.elapsed().as_secs_f64()
-    );
+    println!("{name}: {} states, {} transitions, {} ends", explored.seen.len(), explored.transitions, explored.ends);
     outcome
 }
 
@@ -354,25 +346,24 @@ fn a_reconfig_crosses_a_command() {
     holds("a command crosses a Reconfig", &crossing(vec![1], vec![2], vec![]));
 }
 
-/// Rules that are taken out, each in the smallest scene that shows it.
+/// Rules that are taken out, each in a scene that shows it.
 #[cfg(feature = "mutants")]
 #[test]
 #[ignore = "minutes: see docs/simulation.md"]
 fn scenes_of_reconfigurations_have_teeth() {
     use dace::Mutant;
 
-    let late = || Scene { stores_late: true, ..crossing(vec![], vec![2], vec![]) };
+    let mut silent = Vec::new();
     for (mutant, scene) in [
-        (Mutant::CutNotForced, crossing(vec![], vec![2], vec![])),
-        (Mutant::StopsOnExecution, late()),
-        (Mutant::StopsOnEnter, late()),
-        (Mutant::HaveNotDurable, late()),
+        (Mutant::SealedRefuses, crossing(vec![1], vec![2], vec![])),
         (Mutant::NothingVoid, crossing(vec![1], vec![2], vec![])),
         (Mutant::VoidBlocks, crossing(vec![1], vec![2], vec![])),
-        (Mutant::SealedRefuses, crossing(vec![1], vec![2], vec![])),
         (Mutant::EntersOnDecided, crossing(vec![], vec![1, 2], vec![])),
     ] {
         let found = explore(mutant.name(), &scene, move |core| core.set_mutant(mutant));
-        println!("{mutant}: {:?}", found.err().map(|why| why.chars().take(200).collect::<String>()));
+        let why = found.err().map(|why| why.chars().take(200).collect::<String>());
+        println!("{mutant}: {why:?}");
+        silent.extend(why.is_none().then_some(mutant));
     }
+    assert!(silent.is_empty(), "nothing is noticed: {silent:?}");
 }
