@@ -337,7 +337,8 @@ impl World {
             1 | 2 if !self.has_started(at) => {}
             1 if !self.is_wanted(at, &siege.zone) => self.want_zone(at, &siege.zone)?,
             1 if self.holds(at, &siege.zone) && self.may_forget(at) => {
-                self.end_for(at, MS, trip)?;
+                // By then coordinators have given up on it, and votes are withheld on its account: it is granted nothing.
+                self.end_for(at, 3 * trip, 3 * trip)?;
                 siege.stage = 2;
             }
             2 => {
