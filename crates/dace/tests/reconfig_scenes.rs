@@ -346,6 +346,13 @@ fn a_reconfig_crosses_a_command() {
     holds("a command crosses a Reconfig", &crossing(vec![1], vec![2], vec![]));
 }
 
+/// The clocks are the same, so that who has the smaller id comes first where two cross.
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn a_reconfig_makes_a_command_void() {
+    holds("a command crosses a Reconfig, and is void", &crossing(vec![2], vec![1], vec![]));
+}
+
 /// Rules that are taken out, each in a scene that shows it.
 #[cfg(feature = "mutants")]
 #[test]
@@ -356,8 +363,8 @@ fn scenes_of_reconfigurations_have_teeth() {
     let mut silent = Vec::new();
     for (mutant, scene) in [
         (Mutant::SealedRefuses, crossing(vec![1], vec![2], vec![])),
-        (Mutant::NothingVoid, crossing(vec![1], vec![2], vec![])),
-        (Mutant::VoidBlocks, crossing(vec![1], vec![2], vec![])),
+        (Mutant::NothingVoid, crossing(vec![2], vec![1], vec![])),
+        (Mutant::VoidBlocks, crossing(vec![2], vec![1], vec![])),
         (Mutant::EntersOnDecided, crossing(vec![], vec![1, 2], vec![])),
     ] {
         let found = explore(mutant.name(), &scene, move |core| core.set_mutant(mutant));
