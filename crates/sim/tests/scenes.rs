@@ -220,29 +220,10 @@ fn leased_reads_are_never_stale_in_larger_scenes() {
         "holder 3, a write, crash of 2, the lease ends",
         Scene { crashes: vec![0, 1, 0], passes: vec![TERM], ..one() },
     );
-    holds("holders 1 and 3, a write, recovery by 2", recovers(1, two()));
     holds(
         "holder 3, a write, crash of 3, the lease ends",
         Scene { crashes: vec![0, 0, 1], passes: vec![TERM], ..lives() },
     );
-}
-
-#[test]
-#[ignore = "to measure"]
-fn measure() {
-    let one = || leased(vec![0, 0, 1]);
-    let two = || leased(vec![1, 0, 1]);
-    for scene in std::env::var("SCENES").unwrap().split(',') {
-        let name = scene;
-        let scene = match scene {
-            "one-rec3" => Scene { fires: vec![0, 0, 1], passes: vec![BEFORE], ..one() },
-            "two-rec2" => Scene { fires: vec![0, 1, 0], passes: vec![BEFORE], ..two() },
-            "two-rec1" => Scene { fires: vec![1, 0, 0], passes: vec![BEFORE], ..two() },
-            "holder-end" => Scene { crashes: vec![0, 0, 1], passes: vec![TERM], ..leased(vec![0, 0, 2]) },
-            _ => panic!("{scene}"),
-        };
-        holds(name, scene);
-    }
 }
 
 /// The rules of leases, each taken out in the smallest scene that shows it.

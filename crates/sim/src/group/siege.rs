@@ -41,10 +41,12 @@ enum Plot {
     Revenant,
     /// The holder hears one replica only, and wants the lease anew again and again.
     Fresh,
+    /// The writer alone grants the lease, and then hears the holder no more, nor the holder it.
+    Single,
 }
 
 impl Plot {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Links,
         Self::Links,
         Self::Links,
@@ -54,6 +56,7 @@ impl Plot {
         Self::Amnesia,
         Self::Revenant,
         Self::Fresh,
+        Self::Single,
     ];
 
     /// The stage in which nothing is left to happen but reads and writes.
@@ -61,7 +64,7 @@ impl Plot {
         match self {
             Self::Links | Self::Fresh => 0,
             Self::End => 1,
-            Self::Late | Self::Amnesia => 2,
+            Self::Late | Self::Amnesia | Self::Single => 2,
             Self::Revenant => 4,
         }
     }
@@ -147,7 +150,7 @@ impl World {
         let (left, waits) = match plot {
             Plot::Links => (left, waits),
             Plot::End | Plot::Amnesia => (70, 60),
-            Plot::Late | Plot::Revenant | Plot::Fresh => (70, 0),
+            Plot::Late | Plot::Revenant | Plot::Fresh | Plot::Single => (70, 0),
         };
         let is_quiet = is_quiet || plot != Plot::Links;
         let now = self.queue.now();
@@ -232,6 +235,7 @@ impl World {
             Plot::Amnesia => self.plot_amnesia(siege)?,
             Plot::Revenant => self.plot_revenant(siege)?,
             Plot::Fresh => self.deafen_to_all_but(siege.holder, siege.writer),
+            Plot::Single => self.plot_single(siege)?,
         }
         if siege.stage != before {
             siege.since = self.queue.now();
@@ -333,7 +337,8 @@ impl World {
             1 | 2 if !self.has_started(at) => {}
             1 if !self.is_wanted(at, &siege.zone) => self.want_zone(at, &siege.zone)?,
             1 if self.holds(at, &siege.zone) && self.may_forget(at) => {
-                self.end_for(at, MS, trip)?;
+                // By then coordinators have given up on it, and votes are withheld on its account: it is granted nothing.
+                self.end_for(at, 3 * trip, 3 * trip)?;
                 siege.stage = 2;
             }
             2 => {
@@ -346,6 +351,31 @@ impl World {
             3 if now >= siege.since + 2 * trip => {
                 self.deafen(at);
                 siege.stage = 4;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// See [`Plot::Single`].
+    fn plot_single(&mut self, siege: &mut Siege) -> Checked {
+        let (now, term, at) = (self.queue.now(), self.leases.term_ns(), siege.holder);
+        match siege.stage {
+            0 => {
+                for peer in self.others(at).into_iter().filter(|peer| *peer != siege.writer) {
+                    self.net.cut(at, peer, now + 4 * term);
+                    self.net.cut(peer, at, now + 4 * term);
+                }
+                if !self.is_wanted(at, &siege.zone) {
+                    self.want_zone(at, &siege.zone)?;
+                }
+                siege.stage = 1;
+            }
+            // By then the grants of the others have ended.
+            1 if now >= siege.since + term * 3 / 2 && self.holds(at, &siege.zone) => {
+                self.silence(at);
+                self.deafen(at);
+                siege.stage = 2;
             }
             _ => {}
         }
