@@ -280,6 +280,7 @@ impl Core {
         self.clock.handle_durable(position);
         if matches!(self.phase, Phase::Opening { position: open } if open <= position) {
             self.phase = Phase::Running;
+            self.request_wanted();
         }
         self.act_up_to(self.me, position);
         self.advance();

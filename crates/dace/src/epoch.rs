@@ -238,9 +238,12 @@ impl Core {
         self.counters.epochs_ended += 1;
         self.end_leases();
         for id in self.own_in_flight() {
+            let is_void = self.is_void(id);
             self.drop_in_flight(id);
-            self.counters.voided += 1;
-            self.outputs.push_back(Output::Void { id });
+            if is_void {
+                self.counters.voided += 1;
+                self.outputs.push_back(Output::Void { id });
+            }
         }
         self.end_reads();
         let entry = Entry { reconfig: place.1, at: place.0 };
@@ -270,6 +273,12 @@ impl Core {
         self.take_state(entry.at);
         self.say_have();
         self.advance();
+    }
+
+    /// Whether an own command that is not executed here has no effect anywhere, now that the epoch has ended here. One that was
+    /// proposed below the cut at which the state was restored, or installed, may be in that state, decided by another.
+    fn is_void(&self, id: CommandId) -> bool {
+        self.commands.at(id).is_some_and(|known| known.decision.is_some() || known.t0 > self.executed_cut)
     }
 
     fn own_in_flight(&self) -> Vec<CommandId> {

@@ -230,6 +230,10 @@ impl Core {
 
     /// Appends a request for the zone, and has it renewed in time.
     fn request_lease(&mut self, zone: &Zone) {
+        if matches!(self.phase, Phase::Opening { .. }) {
+            // Asked for when the `Open` is durable.
+            return;
+        }
         if self.phase == Phase::Running && !self.is_alone() {
             let sent = self.clock.mono_ns();
             self.leases.number += 1;
@@ -251,6 +255,13 @@ impl Core {
             });
         }
         self.arm(self.lease_timing.term_ns / 3, Timer::Renew);
+    }
+
+    /// Asks for what was wanted before anything could be said: as a rule in a new epoch.
+    pub(crate) fn request_wanted(&mut self) {
+        if !self.leases.held.is_empty() {
+            self.renew_leases();
+        }
     }
 
     /// Asks for every zone wanted again.

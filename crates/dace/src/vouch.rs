@@ -99,7 +99,7 @@ impl Core {
         }
     }
 
-    /// Takes the own journal on trust: it is empty and new, or nobody asks yet (`docs/consensus.md`, "Reconfiguration").
+    /// Takes the own journal on trust: it is that of an epoch which is entered anew (`docs/consensus.md`, "Reading a journal").
     pub(crate) fn take_on_trust(&mut self) {
         self.vouchers = u64::MAX;
     }

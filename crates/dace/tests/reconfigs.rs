@@ -507,7 +507,6 @@ proptest! {
         n in prop_oneof![Just(1_u32), Just(2), Just(4), Just(5)], setting in setting(),
         steps in prop::collection::vec(step(4), 0..400),
     ) {
-        // Nobody is gone for good here: that is for the groups of three.
-        run(n, &Setting { gone: None, ..setting }, &steps);
+        run(n, &setting, &steps);
     }
 }

@@ -182,7 +182,7 @@ impl World {
 
     /// What an older copy holds of the journals that there are now.
     fn left_by(&self, at: usize, older: &Disk) -> BTreeMap<Epoch, u64> {
-        let epochs = self.machines[at].disk.epochs();
+        let epochs = self.machines[at].disk.epochs().chain(older.epochs());
         epochs.map(|epoch| (epoch, older.durable_position(epoch))).collect()
     }
 

@@ -25,6 +25,10 @@ impl World {
     fn ask_until_answered(&mut self, machine: usize, ask: &Ask) -> Checked {
         let limit = self.limit();
         loop {
+            // A Reconfig may come late, and remove it.
+            if !self.reconf.newest().has(self.replica(machine)) {
+                return Ok(());
+            }
             let operation = self.visitor(machine, ask.clone())?;
             let is_taken = !self.judge.history.operations[operation].ids.is_empty();
             let until = if is_taken { limit } else { self.queue.now() + 50 * MS };

@@ -352,6 +352,12 @@ impl World {
                 machine.disk.close(epoch);
                 life.streams.retain(|(of, _), _| *of != epoch);
                 life.hears.retain(|(of, _), _| *of != epoch);
+                // What was in a state that was restored or installed is never told to be void.
+                let submitted = &self.judge.history.submitted;
+                let is_old = |id: &CommandId| submitted.get(id).is_some_and(|submitted| submitted.epoch <= epoch);
+                let mut open: Vec<_> = life.waiting.extract_if(.., |id, _| is_old(id)).collect();
+                open.extend(life.ordered.extract_if(.., |id, _| is_old(id)));
+                open.into_iter().for_each(|(_, owed)| self.never_answered(owed));
             }
             ReplicaOutput::Removed => life.is_removed = true,
         }
