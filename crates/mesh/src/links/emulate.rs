@@ -1,11 +1,25 @@
 //! Emulated distance and faults between endpoints, over real loopback sockets: for the demo and for tests.
 
-use std::net::SocketAddr;
+use core::fmt;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use types::limits::MESH_EMULATED_MAX;
+
+/// The largest UDP payload.
+const DATAGRAM_LEN_MAX: usize = 65_535;
+
 /// What happens to datagrams from one node to another.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Path {
     /// One-way delay.
     pub delay: Duration,
@@ -16,16 +30,33 @@ pub struct Path {
 }
 
 /// A sea with nodes around it, numbered as the caller likes. Dropped, all routes end.
-pub struct Sea {}
+pub struct Sea {
+    shared: Arc<Shared>,
+    _end: DropGuard,
+}
 
 /// Sees each datagram that enters the sea: from, to, bytes.
 pub type Tap = Arc<dyn Fn(u32, u32, &[u8]) + Send + Sync>;
 
+struct Shared {
+    state: Mutex<State>,
+    end: CancellationToken,
+}
+
+struct State {
+    paths: HashMap<(u32, u32), Path>,
+    random: SmallRng,
+    tap: Option<Tap>,
+}
+
 impl Sea {
     /// A sea without distance. `seed` decides which datagrams are lost.
     #[must_use]
-    pub fn new(_seed: u64) -> Self {
-        todo!()
+    pub fn new(seed: u64) -> Self {
+        let end = CancellationToken::new();
+        let state = State { paths: HashMap::new(), random: SmallRng::seed_from_u64(seed), tap: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), end: end.clone() });
+        Self { shared, _end: end.drop_guard() }
     }
 
     /// Opens the route on which node `from` dials node `to`, which listens at `target`; gives the address to dial. What
@@ -33,23 +64,107 @@ impl Sea {
     ///
     /// # Errors
     /// When a socket cannot be had.
-    pub async fn route(&self, _from: u32, _to: u32, _target: SocketAddr) -> std::io::Result<SocketAddr> {
-        todo!()
+    pub async fn route(&self, from: u32, to: u32, target: SocketAddr) -> std::io::Result<SocketAddr> {
+        let near = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+        let far = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
+        let address = near.local_addr()?;
+        // where `from` was last seen
+        let dialler = Arc::new(Mutex::new(None));
+        let there = Current { shared: self.shared.clone(), from, to };
+        let back = Current { shared: self.shared.clone(), from: to, to: from };
+        there.flow(near.clone(), far.clone(), Ends { seen: Some(dialler.clone()), target: Arc::new(Mutex::new(Some(target))) });
+        back.flow(far, near, Ends { seen: None, target: dialler });
+        Ok(address)
     }
 
     /// Sets the path from one node to another, for datagrams that enter it from now on.
-    pub fn set(&self, _from: u32, _to: u32, _path: Path) {
-        todo!()
+    pub fn set(&self, from: u32, to: u32, path: Path) {
+        self.shared.state.lock().paths.insert((from, to), path);
     }
 
     /// The path from one node to another.
     #[must_use]
-    pub fn path(&self, _from: u32, _to: u32) -> Path {
-        todo!()
+    pub fn path(&self, from: u32, to: u32) -> Path {
+        self.shared.state.lock().paths.get(&(from, to)).copied().unwrap_or_default()
     }
 
-    /// Shows all traffic to `tap`.
-    pub fn set_tap(&self, _tap: Tap) {
-        todo!()
+    /// Shows all traffic to `tap`, the lost and the cut too.
+    pub fn set_tap(&self, tap: Tap) {
+        self.shared.state.lock().tap = Some(tap);
+    }
+}
+
+impl fmt::Debug for Sea {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sea({} paths)", self.shared.state.lock().paths.len())
+    }
+}
+
+/// One direction of a route.
+struct Current {
+    shared: Arc<Shared>,
+    from: u32,
+    to: u32,
+}
+
+/// Where a direction's datagrams come from, if that is to be kept, and where they go.
+struct Ends {
+    seen: Option<Arc<Mutex<Option<SocketAddr>>>>,
+    target: Arc<Mutex<Option<SocketAddr>>>,
+}
+
+/// A datagram on its way.
+struct Afloat {
+    due: Instant,
+    bytes: Vec<u8>,
+}
+
+impl Current {
+    /// Carries datagrams from one socket to the other, until the sea ends.
+    fn flow(self, enters: Arc<UdpSocket>, leaves: Arc<UdpSocket>, ends: Ends) {
+        let (sender, receiver) = mpsc::channel(MESH_EMULATED_MAX);
+        let end = self.shared.end.clone();
+        let target = ends.target;
+        tokio::spawn(end.clone().run_until_cancelled_owned(deliver(receiver, leaves, target)));
+        tokio::spawn(end.run_until_cancelled_owned(async move {
+            let mut buffer = vec![0; DATAGRAM_LEN_MAX];
+            loop {
+                // an error of a datagram socket is about a datagram of before: the other end was away
+                let Ok((len, source)) = enters.recv_from(&mut buffer).await else { continue };
+                if let Some(seen) = &ends.seen {
+                    *seen.lock() = Some(source);
+                }
+                if let Some(delay) = self.enter(&buffer[..len]) {
+                    // one too many is lost, as in a router
+                    let _ = sender.try_send(Afloat { due: Instant::now() + delay, bytes: buffer[..len].to_vec() });
+                }
+            }
+        }));
+    }
+
+    /// The delay of a datagram that enters now; `None` if it is lost.
+    fn enter(&self, bytes: &[u8]) -> Option<Duration> {
+        let mut state = self.shared.state.lock();
+        let tap = state.tap.clone();
+        let path = state.paths.get(&(self.from, self.to)).copied().unwrap_or_default();
+        let lost = path.cut || (path.loss > 0.0 && state.random.random::<f64>() < path.loss);
+        drop(state);
+        if let Some(tap) = tap {
+            tap(self.from, self.to, bytes);
+        }
+        (!lost).then_some(path.delay)
+    }
+}
+
+/// In the order in which they entered: a delay that was shortened does not make the later overtake the earlier.
+async fn deliver(mut afloat: mpsc::Receiver<Afloat>, socket: Arc<UdpSocket>, target: Arc<Mutex<Option<SocketAddr>>>) {
+    while let Some(Afloat { due, bytes }) = afloat.recv().await {
+        if due > Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        let target = *target.lock();
+        if let Some(target) = target {
+            let _ = socket.send_to(&bytes, target).await;
+        }
     }
 }

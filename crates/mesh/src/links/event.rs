@@ -54,8 +54,8 @@ pub enum Event {
         /// Takes the answer.
         responder: Responder,
     },
-    /// Two nodes would not talk to each other. Said once per peer until the reason changes or a link comes up; of
-    /// strangers it is said only when there is room.
+    /// Two nodes would not talk to each other. Said once per peer until the reason changes or a link comes up, and only
+    /// when there is room: [`super::Endpoint::peers`] keeps it.
     Refused {
         /// The peer, where it is known.
         peer: Option<ReplicaId>,
@@ -111,6 +111,10 @@ pub struct Received {
 }
 
 impl Received {
+    pub(super) fn new(bytes: Bytes, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { bytes, _permit: permit }
+    }
+
     /// The bytes; from now on they no longer hold the peer back.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
@@ -139,6 +143,10 @@ pub struct Events {
 }
 
 impl Events {
+    pub(super) fn new(receiver: mpsc::Receiver<Event>) -> Self {
+        Self { receiver }
+    }
+
     /// The next event; `None` once the endpoint is closed and everything was read. May be dropped while it waits.
     pub async fn next(&mut self) -> Option<Event> {
         self.receiver.recv().await

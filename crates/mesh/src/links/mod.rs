@@ -19,12 +19,22 @@ pub mod emulate;
 pub mod identity;
 pub mod probe;
 
+mod accept;
 mod config;
+mod dial;
 mod endpoint;
 mod event;
+mod frame;
+mod greeting;
 mod link;
 mod refusal;
+mod registry;
+mod renew;
 mod request;
+mod run;
+mod stream;
+mod transport;
+mod urgent;
 
 pub use config::{Clock, Config, Versions};
 pub use endpoint::{BindError, Endpoint, PeerStatus};

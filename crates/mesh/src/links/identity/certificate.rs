@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyUsagePurpose, SerialNumber,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use sha2::{Digest as _, Sha256};
@@ -105,6 +105,16 @@ pub(in crate::links) fn judge(
     }
 }
 
+/// From when on a certificate is valid.
+pub(super) fn valid_from(certificate: &CertificateDer<'_>) -> Option<u64> {
+    der::validity(certificate).map(|(valid_from_s, _)| valid_from_s)
+}
+
+/// The cluster that an authority's certificate names.
+pub(super) fn authority_cluster(certificate: &CertificateDer<'_>) -> Option<ClusterId> {
+    names::authority_cluster(EndEntityCert::try_from(certificate).ok()?.valid_dns_names())
+}
+
 /// The authority's certificate as something to trust.
 pub(super) fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
     webpki::anchor_from_trusted_cert(certificate).ok().map(|anchor| anchor.to_owned())
@@ -153,7 +163,9 @@ pub(super) fn sign_newcomer(key: &Key, cluster: ClusterId, now_s: u64) -> Result
 
 /// What makes an authority's certificate, and the issuer of nodes' certificates: the same, so that they chain.
 fn authority_params(cluster: ClusterId) -> CertificateParams {
+    let name = SanType::DnsName(names::authority_name(cluster).try_into().expect("hex digits and dots are ASCII"));
     let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![name];
     params.distinguished_name = common_name(&format!("entangle cluster {cluster}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];

@@ -1,19 +1,35 @@
 //! Who may talk: the cluster's authority, the certificates that it gives to nodes, and the tokens with which they join.
 //! `docs/formats/mesh.md`, identity.
 
+mod authority;
+mod certificate;
+mod der;
+mod files;
+mod join;
+mod keypair;
+mod names;
+mod node;
+mod tls;
+mod token;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use types::{ClusterId, ReplicaId};
+use types::ReplicaId;
 
-use super::config::Clock;
 use super::refusal::Refusal;
 
-/// The cluster's certificate authority: a key, and the folder that remembers its tokens. Few nodes keep it; it lies beside
-/// the node's keys, never in the data folder.
-#[derive(Debug)]
-pub struct Authority {}
+pub use authority::Authority;
+pub use join::join;
+pub use node::Identity;
+pub use token::{Token, TokenError};
+
+pub(super) use certificate::{CertificateFault, Member, key_of};
+pub(super) use join::{JoinAnswer, JoinRequest, newcomer_key};
+pub(super) use keypair::random;
+pub(super) use names::{newcomer_name, replica_name};
+pub(super) use tls::{JOIN_PROTOCOL, MESH_PROTOCOL, client, key_exchange_name, member, member_of_link, server};
 
 /// What a token is to be made for.
 #[derive(Debug, Clone)]
@@ -56,136 +72,6 @@ pub enum IdentityError {
     Unusable(String),
 }
 
-impl Authority {
-    /// Makes the authority of a new cluster in this folder (made with mode 0700 if it is missing; the key has mode 0600).
-    ///
-    /// # Errors
-    /// When there is one already, or the disk says no.
-    pub fn init(_folder: &Path, _cluster: ClusterId, _clock: &Clock) -> Result<Self, IdentityError> {
-        todo!()
-    }
-
-    /// Opens the authority of this folder.
-    ///
-    /// # Errors
-    /// When there is none, or others may read it.
-    pub fn open(_folder: &Path) -> Result<Self, IdentityError> {
-        todo!()
-    }
-
-    /// Makes certificates live for this many seconds, instead of 90 days.
-    #[must_use]
-    pub fn with_lifetime(self, _lifetime_s: u64) -> Self {
-        todo!()
-    }
-
-    /// The cluster.
-    #[must_use]
-    pub fn cluster(&self) -> ClusterId {
-        todo!()
-    }
-
-    /// The pin by which newcomers know the authority: a hash of its key.
-    #[must_use]
-    pub fn pin(&self) -> [u8; 32] {
-        todo!()
-    }
-
-    /// Makes a join token, and remembers it durably. May be called by another process than the node that will take it.
-    ///
-    /// # Errors
-    /// When an address is unusable, or the disk says no.
-    pub fn issue_token(&self, _grant: &Grant, _clock: &Clock) -> Result<Token, IdentityError> {
-        todo!()
-    }
-
-    /// Gives an identity without a token: for the first node of a cluster, which made the authority.
-    ///
-    /// # Errors
-    /// When the name is unusable.
-    pub fn issue_identity(&self, _replica: ReplicaId, _name: &str, _clock: &Clock) -> Result<Identity, IdentityError> {
-        todo!()
-    }
-}
-
-/// A join token: what a newcomer needs to find the cluster, to know it, and to be let in once. Its text form is
-/// [`ToString`] and [`str::parse`]; it is a secret until it was used.
-#[derive(Clone)]
-pub struct Token {}
-
-impl Token {
-    /// The cluster.
-    #[must_use]
-    pub fn cluster(&self) -> ClusterId {
-        todo!()
-    }
-
-    /// Where to join, as `host:port`.
-    #[must_use]
-    pub fn addresses(&self) -> &[String] {
-        todo!()
-    }
-
-    /// When it expires, in seconds since the Unix epoch.
-    #[must_use]
-    pub fn expires_s(&self) -> u64 {
-        todo!()
-    }
-}
-
-/// A node's key and certificate, and the certificate of its cluster's authority. Clones share nothing that changes.
-#[derive(Debug, Clone)]
-pub struct Identity {}
-
-impl Identity {
-    /// Reads the identity of a folder.
-    ///
-    /// # Errors
-    /// When there is none, it does not fit together, or others may read the key.
-    pub fn open(_folder: &Path) -> Result<Self, IdentityError> {
-        todo!()
-    }
-
-    /// Writes the identity into a folder (mode 0700), durably; the key has mode 0600. From then on renewals are written
-    /// there too.
-    ///
-    /// # Errors
-    /// When a different key is there already, or the disk says no.
-    pub fn save(&mut self, _folder: &Path) -> Result<(), IdentityError> {
-        todo!()
-    }
-
-    /// The cluster.
-    #[must_use]
-    pub fn cluster(&self) -> ClusterId {
-        todo!()
-    }
-
-    /// The replica.
-    #[must_use]
-    pub fn replica(&self) -> ReplicaId {
-        todo!()
-    }
-
-    /// The node's name: 1 to 63 lower-case letters, digits and hyphens.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        todo!()
-    }
-
-    /// From when on the certificate is valid, in seconds since the Unix epoch.
-    #[must_use]
-    pub fn valid_from_s(&self) -> u64 {
-        todo!()
-    }
-
-    /// When the certificate expires, in seconds since the Unix epoch.
-    #[must_use]
-    pub fn expires_s(&self) -> u64 {
-        todo!()
-    }
-}
-
 /// What a newcomer got.
 #[derive(Debug)]
 pub struct Welcome {
@@ -211,17 +97,3 @@ pub enum JoinError {
     Unreachable(String),
 }
 
-/// Joins a cluster: with a fresh key, dials the token's addresses in turn until one gives a certificate. The server is known
-/// by the token's pin. `introduction` is given to the user of the endpoint that lets the newcomer in
-/// ([`super::Event::Joined`]); at most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes.
-///
-/// # Errors
-/// When the cluster refuses (an unknown, used or expired token), or is not to be reached.
-pub async fn join(
-    _token: &Token,
-    _name: &str,
-    _introduction: Bytes,
-    _clock: &Clock,
-) -> Result<Welcome, JoinError> {
-    todo!()
-}

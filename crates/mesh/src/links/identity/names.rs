@@ -23,6 +23,16 @@ pub(in crate::links) fn newcomer_name(cluster: ClusterId) -> String {
     format!("join.{cluster}{DOMAIN}")
 }
 
+/// The DNS name of a cluster's authority.
+pub(super) fn authority_name(cluster: ClusterId) -> String {
+    format!("authority.{cluster}{DOMAIN}")
+}
+
+/// The cluster whose authority has these names.
+pub(super) fn authority_cluster<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<ClusterId> {
+    cluster(names.next()?.strip_suffix(DOMAIN)?.strip_prefix("authority.")?)
+}
+
 /// Whether a node may be called so.
 pub(super) fn is_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -1,8 +1,17 @@
 //! What is known of a link: delay, loss, bytes, suspicion.
 
+mod datagram;
+mod record;
+mod suspicion;
+
 use std::time::Duration;
 
 use types::ReplicaId;
+
+pub use suspicion::Suspicion;
+
+pub(super) use datagram::Datagram;
+pub(super) use record::Record;
 
 /// How a link does, at one moment. Counters are since the link came up.
 #[derive(Debug, Clone)]
@@ -35,7 +44,7 @@ pub struct Observation {
     pub urgent_waiting: usize,
     /// Bytes of journal frames that wait.
     pub journal_waiting_len: usize,
-    /// φ-accrual suspicion ([`Suspicion`](super::probe)): about 1 means one in ten that the peer only is late, 8 one in a
+    /// φ-accrual suspicion ([`Suspicion`]): about 1 means one in ten that the peer only is late, 8 one in a
     /// hundred million.
     pub suspicion: f64,
     /// The key exchange that the connection began with.
