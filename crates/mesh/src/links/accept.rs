@@ -204,7 +204,10 @@ async fn take_in(shared: &Arc<Shared>, connection: &quinn::Connection, address: 
     if let Ok(replica) = outcome {
         tracing::info!(%replica, name = request.name, %address, "a newcomer was let in");
         let (name, introduction) = (request.name, request.introduction);
-        shared.tell(Event::Joined { replica, name, address, introduction }).await;
+        // told apart from this connection, whose time is short, whatever the user is doing
+        let event = Event::Joined { replica, name, address, introduction };
+        let teller = shared.clone();
+        shared.tasks.spawn(async move { teller.tell(event).await });
     }
     sent.map_err(broken)?;
     // the newcomer closes when it has read the answer

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use types::limits::MESH_EMULATED_MAX;
 
+/// How long a datagram waits for those before it, at most, where the rate is bounded.
+const BUFFER_MAX: Duration = Duration::from_millis(100);
 /// The largest UDP payload.
 const DATAGRAM_LEN_MAX: usize = 65_535;
 
@@ -27,6 +29,9 @@ pub struct Path {
     pub loss: f64,
     /// Whether nothing gets through.
     pub cut: bool,
+    /// Bytes per second that get through; `None` for as many as the machine carries. What would wait longer than a tenth
+    /// of a second is lost, as in a router.
+    pub rate: Option<u64>,
 }
 
 /// A sea with nodes around it, numbered as the caller likes. Dropped, all routes end.
@@ -35,7 +40,7 @@ pub struct Sea {
     _end: DropGuard,
 }
 
-/// Sees each datagram that enters the sea: from, to, bytes.
+/// Sees each datagram that enters the sea: from, to, bytes. It must not call the sea.
 pub type Tap = Arc<dyn Fn(u32, u32, &[u8]) + Send + Sync>;
 
 struct Shared {
@@ -45,6 +50,8 @@ struct Shared {
 
 struct State {
     paths: HashMap<(u32, u32), Path>,
+    /// When a path of bounded rate has sent what it took.
+    free_at: HashMap<(u32, u32), Instant>,
     random: SmallRng,
     tap: Option<Tap>,
 }
@@ -54,7 +61,12 @@ impl Sea {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let end = CancellationToken::new();
-        let state = State { paths: HashMap::new(), random: SmallRng::seed_from_u64(seed), tap: None };
+        let state = State {
+            paths: HashMap::new(),
+            free_at: HashMap::new(),
+            random: SmallRng::seed_from_u64(seed),
+            tap: None,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), end: end.clone() });
         Self { shared, _end: end.drop_guard() }
     }
@@ -134,25 +146,33 @@ impl Current {
                 if let Some(seen) = &ends.seen {
                     *seen.lock() = Some(source);
                 }
-                if let Some(delay) = self.enter(&buffer[..len]) {
+                if let Some(due) = self.enter(&buffer[..len]) {
                     // one too many is lost, as in a router
-                    let _ = sender.try_send(Afloat { due: Instant::now() + delay, bytes: buffer[..len].to_vec() });
+                    let _ = sender.try_send(Afloat { due, bytes: buffer[..len].to_vec() });
                 }
             }
         }));
     }
 
-    /// The delay of a datagram that enters now; `None` if it is lost.
-    fn enter(&self, bytes: &[u8]) -> Option<Duration> {
+    /// When a datagram that enters now comes out; `None` if it is lost.
+    fn enter(&self, bytes: &[u8]) -> Option<Instant> {
         let mut state = self.shared.state.lock();
-        let tap = state.tap.clone();
-        let path = state.paths.get(&(self.from, self.to)).copied().unwrap_or_default();
-        let lost = path.cut || (path.loss > 0.0 && state.random.random::<f64>() < path.loss);
-        drop(state);
-        if let Some(tap) = tap {
+        if let Some(tap) = state.tap.clone() {
             tap(self.from, self.to, bytes);
         }
-        (!lost).then_some(path.delay)
+        let path = state.paths.get(&(self.from, self.to)).copied().unwrap_or_default();
+        if path.cut || (path.loss > 0.0 && state.random.random::<f64>() < path.loss) {
+            return None;
+        }
+        let now = Instant::now();
+        let Some(rate) = path.rate else { return Some(now + path.delay) };
+        let free_at = state.free_at.entry((self.from, self.to)).or_insert(now);
+        let begins = (*free_at).max(now);
+        if begins - now > BUFFER_MAX {
+            return None;
+        }
+        *free_at = begins + Duration::from_secs_f64(bytes.len() as f64 / rate.max(1) as f64);
+        Some(*free_at + path.delay)
     }
 }
 

@@ -211,6 +211,12 @@ impl Endpoint {
         self.shared().link(peer)
     }
 
+    /// Connections that are held in memory: links, and those of whom it is not known yet who they are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared().quinn.open_connections()
+    }
+
     /// All peers and how things stand with them, by replica.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
@@ -402,9 +408,11 @@ impl Shared {
         if matches!(refusal.kind, RefusalKind::Duplicate | RefusalKind::Closing) {
             return;
         }
-        if let Some(peer) = peer.and_then(|peer| self.state.lock().peers.get_mut(&peer).map(|peer| peer.refused(&refusal)))
-            && !peer
-        {
+        let mut state = self.state.lock();
+        let known = peer.and_then(|peer| state.peers.get_mut(&peer));
+        let is_news = known.is_none_or(|known| known.refused(&refusal));
+        drop(state);
+        if !is_news {
             return;
         }
         tracing::warn!(?peer, %address, %refusal, "no link");

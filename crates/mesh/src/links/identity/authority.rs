@@ -120,11 +120,6 @@ impl Authority {
         Identity::new(key, certificate, self.certificate.clone())
     }
 
-    /// The authority's own certificate.
-    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
-    }
-
     fn sign(
         &self,
         key: PublicKey,

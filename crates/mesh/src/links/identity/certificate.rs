@@ -47,8 +47,6 @@ pub(in crate::links) enum CertificateFault {
     OtherAuthority,
     #[error("a newcomer without a certificate, where only members are expected")]
     Newcomer,
-    #[error("the certificate belongs to replica {theirs}, not to replica {wanted}")]
-    OtherReplica { theirs: ReplicaId, wanted: ReplicaId },
     #[error("the certificate is none of a mesh that this build understands: {0}")]
     Unknown(String),
 }

@@ -34,7 +34,7 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 fn next(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = bytes.split_first_chunk::<2>()?;
     let (len, rest) = match first {
-        short @ ..0x80 => (usize::from(short), rest),
+        short @ ..=0x7f => (usize::from(short), rest),
         0x81 => rest.split_first().map(|(len, rest)| (usize::from(*len), rest))?,
         0x82 => rest.split_first_chunk::<2>().map(|(len, rest)| (usize::from(u16::from_be_bytes(*len)), rest))?,
         _ => return None,

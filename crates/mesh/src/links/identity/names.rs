@@ -19,7 +19,7 @@ pub(super) fn node_name(cluster: ClusterId, name: &str) -> String {
 }
 
 /// The DNS name of a newcomer without a certificate, and what it dials.
-pub(in crate::links) fn newcomer_name(cluster: ClusterId) -> String {
+pub(super) fn newcomer_name(cluster: ClusterId) -> String {
     format!("join.{cluster}{DOMAIN}")
 }
 

@@ -316,7 +316,7 @@ fn refuse(fault: &CertificateFault, now_s: u64) -> rustls::Error {
             CertificateError::NotValidYetContext { time, not_before: moment(now_s.saturating_add(*in_s)) }
         }
         CertificateFault::Foreign { .. } | CertificateFault::OtherAuthority => CertificateError::UnknownIssuer,
-        CertificateFault::Newcomer | CertificateFault::OtherReplica { .. } => CertificateError::NotValidForName,
+        CertificateFault::Newcomer => CertificateError::NotValidForName,
         CertificateFault::Unknown(_) => CertificateError::BadEncoding,
     })
 }
