@@ -4,11 +4,16 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Cluster, Node, eventually, pair, quick, within};
+use common::{Cluster, Node, eventually, pair, within};
 use mesh::links::emulate::{Path, Sea};
 use mesh::links::{Config, DownReason, Event, RefusalKind, RequestError, SendError, Versions};
 use types::ReplicaId;
 use types::limits::{MESH_JOURNAL_FRAME_LEN_MAX, MESH_REQUEST_LEN_MAX, MESH_URGENT_LEN_MAX};
+
+/// Waits until an address can be bound.
+async fn free(address: std::net::SocketAddr) {
+    eventually(|| std::net::UdpSocket::bind(address).is_ok()).await;
+}
 
 #[tokio::test]
 async fn two_nodes_carry_all_classes_both_ways() {
@@ -119,6 +124,7 @@ async fn a_peer_that_restarts_on_the_same_address_is_linked_again() {
     assert_eq!(old.send_urgent(Bytes::new()), Err(SendError::Down));
     assert_eq!(old.send_journal(Bytes::new()).await, Err(SendError::Down));
     assert_eq!(old.request(Bytes::new()).await.err(), Some(SendError::Down.into()));
+    free(address).await;
     let mut two = Node::bind(Config { bind: address, ..cluster.config() }, identity);
     two.expect(&[1]);
     let (new, _) = (one.up(2).await, two.up(1).await);
@@ -153,7 +159,9 @@ async fn a_restart_is_seen_before_the_old_connection_times_out() {
 async fn a_cut_takes_the_link_down_on_both_sides_and_its_end_brings_it_back() {
     let cluster = Cluster::new(1);
     let sea = Sea::new(1);
-    let (mut one, mut two) = (cluster.node(1), cluster.node(2));
+    let hasty = || Config { idle_timeout: std::time::Duration::from_millis(500), ..cluster.config() };
+    let mut one = Node::bind(hasty(), cluster.identity(1));
+    let mut two = Node::bind(hasty(), cluster.identity(2));
     two.expect(&[1]);
     one.dial(&[(2, sea.route(1, 2, two.address()).await.unwrap())]);
     for cuts in [&[(1, 2), (2, 1)][..], &[(1, 2)], &[(2, 1)]] {
@@ -219,14 +227,9 @@ async fn a_closed_endpoint_ends_its_events_and_frees_its_port() {
         last = Some(event);
     }
     drop(one);
-    drop(last);
-    drop(two);
-    within(async {
-        while std::net::UdpSocket::bind(address).is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    assert!(matches!(last, Some(Event::Down { reason: DownReason::Closed, .. })), "{last:?}");
+    free(address).await;
+    drop((two, to_two));
 }
 
 #[tokio::test]
@@ -259,5 +262,4 @@ async fn an_observation_shows_delay_loss_bytes_and_the_key_exchange() {
     assert!(link.is_up(), "suspected before it is down");
     sea.set(2, 1, Path { delay, loss: 0.3, ..Path::default() });
     eventually(|| link.observation().suspicion < 3.0).await;
-    let _ = quick();
 }

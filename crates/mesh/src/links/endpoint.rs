@@ -143,6 +143,7 @@ impl Endpoint {
         });
         shared.tasks.spawn(accept::run(shared.clone()));
         shared.tasks.spawn(renew::run(shared.clone()));
+        tokio::spawn(end_events(shared.clone()));
         Ok((Self { handle: Arc::new(Handle { shared }) }, Events::new(receiver)))
     }
 
@@ -235,7 +236,8 @@ impl Endpoint {
         self.shared().identity()
     }
 
-    /// Closes all links and the socket, and waits until the peers were told, at most for a second.
+    /// Closes all links and the socket, and waits until the peers were told, at most for a second. The socket's address is
+    /// free soon after the endpoint, its clones and what still waits of its answers were dropped.
     pub async fn close(&self) {
         let shared = self.shared();
         shared.close();
@@ -245,6 +247,13 @@ impl Endpoint {
         })
         .await;
     }
+}
+
+/// Ends the events once the endpoint is closed and all of its tasks have told theirs.
+async fn end_events(shared: Arc<Shared>) {
+    shared.closing.cancelled().await;
+    shared.tasks.wait().await;
+    *shared.events.lock() = None;
 }
 
 impl Drop for Handle {
@@ -431,7 +440,6 @@ impl Shared {
         drop(state);
         self.quinn.close(RefusalKind::Closing.wire_code(), RefusalKind::Closing.to_string().as_bytes());
         self.tasks.close();
-        *self.events.lock() = None;
     }
 }
 

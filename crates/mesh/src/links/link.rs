@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,6 @@ pub(super) struct Inner {
     pub(super) peer: ReplicaId,
     pub(super) id: u64,
     pub(super) version: u16,
-    pub(super) connection: quinn::Connection,
     pub(super) urgent: UrgentQueue,
     pub(super) record: Mutex<Record>,
     pub(super) certificate_expires_s: AtomicU64,
@@ -61,6 +60,10 @@ pub(super) struct Inner {
     pub(super) down: CancellationToken,
     /// Cancelled when the last event of the link was given to the user.
     pub(super) finished: CancellationToken,
+    /// The connection, and what it counted; once it is down only the latter, so that a link that someone still has in hand
+    /// does not keep the socket open.
+    connection: RwLock<Option<quinn::Connection>>,
+    last_stats: Mutex<quinn::ConnectionStats>,
     name: String,
     journal: mpsc::Sender<Queued>,
     journal_room: Arc<Semaphore>,
@@ -100,7 +103,8 @@ impl Link {
             peer: member.replica,
             id,
             version,
-            connection,
+            connection: RwLock::new(Some(connection)),
+            last_stats: Mutex::default(),
             urgent: UrgentQueue::default(),
             record: Mutex::new(Record::new(probe_interval, Duration::ZERO)),
             certificate_expires_s: AtomicU64::new(member.expires_s),
@@ -132,7 +136,7 @@ impl Link {
     /// Whether the link is up; once it is not, it never is again.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.inner.connection.close_reason().is_none()
+        self.inner.connection().is_ok_and(|connection| connection.close_reason().is_none())
     }
 
     /// Sends a small message ahead of everything else. Never waits: where too many wait already, the oldest is dropped, and
@@ -170,6 +174,7 @@ impl Link {
     pub async fn send_journal(&self, bytes: Bytes) -> Result<(), SendError> {
         check_len(bytes.len(), MESH_JOURNAL_FRAME_LEN_MAX)?;
         let inner = &self.inner;
+        let connection = inner.connection()?;
         // a frame that is longer than the whole room takes all of it, and so waits alone
         let want = u32::try_from(bytes.len().min(MESH_JOURNAL_QUEUE_LEN_MAX)).expect("the room is far below 4 GiB");
         let queued = async {
@@ -178,7 +183,7 @@ impl Link {
         };
         tokio::select! {
             biased;
-            _ = inner.connection.closed() => Err(SendError::Down),
+            _ = connection.closed() => Err(SendError::Down),
             sent = queued => sent,
         }
     }
@@ -189,9 +194,10 @@ impl Link {
     /// When the link is down or goes down, or the request is longer than [`types::limits::MESH_REQUEST_LEN_MAX`].
     pub async fn request(&self, bytes: Bytes) -> Result<Response, RequestError> {
         check_len(bytes.len(), MESH_REQUEST_LEN_MAX)?;
+        let connection = self.inner.connection()?;
         let waited = async {
             let slot = self.inner.requests.clone().acquire_owned().await.map_err(|_| StreamError::GivenUp)?;
-            let (send, receive) = self.inner.connection.open_bi().await?;
+            let (send, receive) = connection.open_bi().await?;
             let mut send = Outgoing::with_priority(send, BULK_PRIORITY);
             send.write(Kind::Request, bytes).await?;
             send.finish()?;
@@ -199,7 +205,7 @@ impl Link {
         };
         tokio::select! {
             biased;
-            _ = self.inner.connection.closed() => Err(SendError::Down.into()),
+            _ = connection.closed() => Err(SendError::Down.into()),
             opened = waited => {
                 let (receive, slot) = opened.map_err(|_| SendError::Down)?;
                 Ok(Response::new(self.clone(), receive, slot))
@@ -211,7 +217,7 @@ impl Link {
     #[must_use]
     pub fn observation(&self) -> Observation {
         let inner = &self.inner;
-        let stats = inner.connection.stats();
+        let stats = inner.connection().map_or_else(|_| *inner.last_stats.lock(), |connection| connection.stats());
         let (urgent_waiting, urgent_dropped) = inner.urgent.counts();
         let now = inner.now();
         let record = inner.record.lock();
@@ -242,6 +248,18 @@ impl Link {
 }
 
 impl Inner {
+    /// The connection, while it is there.
+    pub(super) fn connection(&self) -> Result<quinn::Connection, SendError> {
+        self.connection.read().clone().ok_or(SendError::Down)
+    }
+
+    /// Lets go of a connection that is closed.
+    pub(super) fn release(&self) {
+        if let Some(connection) = self.connection.write().take() {
+            *self.last_stats.lock() = connection.stats();
+        }
+    }
+
     /// Time since the link came up.
     pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
@@ -256,7 +274,9 @@ impl Inner {
             DownReason::Closed | DownReason::Lost(_) => (RefusalKind::Closing, RefusalKind::Closing.to_string()),
         };
         self.cause.lock().get_or_insert(cause);
-        self.connection.close(kind.wire_code(), transport::cut(&reason).as_bytes());
+        if let Ok(connection) = self.connection() {
+            connection.close(kind.wire_code(), transport::cut(&reason).as_bytes());
+        }
     }
 
     /// The peer sent what the protocol does not allow.
@@ -265,12 +285,12 @@ impl Inner {
         self.close(DownReason::Refused(Refusal::ours(RefusalKind::Garbage, what.to_string())));
     }
 
-    /// Why the link is down, once its connection is closed.
-    pub(super) fn cause(&self) -> DownReason {
+    /// Why the link is down, once this connection of it is closed.
+    pub(super) fn cause(&self, connection: &quinn::Connection) -> DownReason {
         if let Some(cause) = self.cause.lock().clone() {
             return cause;
         }
-        let Some(error) = self.connection.close_reason() else { return DownReason::Closed };
+        let Some(error) = connection.close_reason() else { return DownReason::Closed };
         match Refusal::from_connection(&error) {
             Some(refusal) if refusal.kind == RefusalKind::Duplicate => DownReason::Replaced,
             Some(refusal) => DownReason::Refused(refusal),

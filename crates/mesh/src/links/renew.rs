@@ -12,7 +12,7 @@ use super::event::Event;
 use super::frame::{self, Kind};
 use super::identity::Identity;
 use super::link::{Inner, Link};
-use super::stream::{Incoming, Outgoing};
+use super::stream::{Incoming, Outgoing, StreamError};
 use super::transport;
 
 /// Looks now and then whether the certificate is due, until the endpoint closes.
@@ -83,13 +83,14 @@ async fn ask_peers(shared: &Shared) -> Result<CertificateDer<'static>, String> {
 
 async fn ask(link: &Link) -> Result<CertificateDer<'static>, String> {
     let asked = async {
-        let (send, receive) = link.inner.connection.open_bi().await?;
+        let connection = link.inner.connection().map_err(|_| StreamError::GivenUp)?;
+        let (send, receive) = connection.open_bi().await?;
         let mut send = Outgoing::new(send);
         send.write(Kind::Renew, Bytes::new()).await?;
         send.finish()?;
         frame::read(&mut Incoming::new(receive), &[Kind::Renewed, Kind::AnswerFailed]).await
     };
-    match asked.await.map_err(|error: super::stream::StreamError| error.to_string())? {
+    match asked.await.map_err(|error: StreamError| error.to_string())? {
         (Kind::Renewed, certificate) => Ok(CertificateDer::from(certificate.to_vec())),
         (_, reason) => Err(String::from_utf8_lossy(&reason).into_owned()),
     }
@@ -104,7 +105,8 @@ impl Shared {
             return Err(refuse("this node does not keep the cluster's authority"));
         };
         let now_s = self.config.clock.now_s();
-        let shown = transport::peer_certificate(&inner.connection).ok_or_else(|| refuse("no certificate was shown"))?;
+        let connection = inner.connection().map_err(|error| refuse(&error.to_string()))?;
+        let shown = transport::peer_certificate(&connection).ok_or_else(|| refuse("no certificate was shown"))?;
         // what was shown in the handshake may have been renewed since, and have expired: the link knows
         if now_s > inner.certificate_expires_s.load(Ordering::Relaxed) {
             return Err(refuse("the certificate has expired: join again"));

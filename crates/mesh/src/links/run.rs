@@ -38,6 +38,7 @@ impl Beginning {
     pub(super) async fn run(self) {
         let Self { shared, link, queue, welcome, before } = self;
         let inner = link.inner.clone();
+        let Ok(connection) = inner.connection() else { return };
         let mut tasks = JoinSet::new();
         if let Some((mut stream, answer)) = welcome {
             tasks.spawn(async move {
@@ -45,8 +46,8 @@ impl Beginning {
                 stream.finish()
             });
         }
-        tasks.spawn(write_urgent(inner.clone()));
-        tasks.spawn(write_journal(inner.clone(), queue));
+        tasks.spawn(write_urgent(connection.clone(), inner.clone()));
+        tasks.spawn(write_journal(connection.clone(), queue));
         let told = CancellationToken::new();
         let telling = {
             let (shared, link, told) = (shared.clone(), link.clone(), told.clone());
@@ -60,16 +61,18 @@ impl Beginning {
         };
         // probes and their echoes must go on while the user is slow to hear of the link
         let mut telling = std::pin::pin!(telling);
-        let mut life = Life { shared: shared.clone(), inner: inner.clone(), tasks, told, has: Arc::default() };
+        let mut life = Life { shared: shared.clone(), inner: inner.clone(), connection: connection.clone(), tasks, told, has: Arc::default() };
         tokio::select! {
             () = life.live() => {}
             () = &mut telling => life.live().await,
         }
         life.tasks.shutdown().await;
-        let reason = inner.cause();
-        inner.connection.close(RefusalKind::Closing.wire_code(), b"");
+        let reason = inner.cause(&connection);
+        let is_told = life.told.is_cancelled();
+        drop((life, connection));
+        inner.release();
         shared.ended(&inner, &reason);
-        if !life.told.is_cancelled() {
+        if !is_told {
             telling.await;
         }
         tracing::info!(peer = %inner.peer, %reason, "link down");
@@ -88,6 +91,7 @@ struct Opened {
 struct Life {
     shared: Arc<Shared>,
     inner: Arc<Inner>,
+    connection: quinn::Connection,
     tasks: JoinSet<Result<(), StreamError>>,
     /// The user knows of the link: its messages may be given to it.
     told: CancellationToken,
@@ -98,7 +102,7 @@ impl Life {
     /// Returns when the connection is closed, by whomever. May be dropped and called again.
     async fn live(&mut self) {
         let inner = self.inner.clone();
-        let connection = &inner.connection;
+        let connection = self.connection.clone();
         let mut probe = tokio::time::interval(self.shared.config.probe_interval);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -149,7 +153,7 @@ impl Life {
             Some(Datagram::Probe(number)) => {
                 self.inner.record.lock().heard(now);
                 // an echo that cannot be sent is a lost one
-                let _ = self.inner.connection.send_datagram(Datagram::Echo(number).encode());
+                let _ = self.connection.send_datagram(Datagram::Echo(number).encode());
             }
             Some(Datagram::Echo(number)) => self.inner.record.lock().echoed(number, now),
             None => self.inner.refuse_garbage(&"a datagram that is no probe"),
@@ -166,20 +170,20 @@ impl Life {
             return;
         }
         let number = inner.record.lock().sent(inner.now());
-        let _ = inner.connection.send_datagram(Datagram::Probe(number).encode());
+        let _ = self.connection.send_datagram(Datagram::Probe(number).encode());
     }
 }
 
-async fn write_urgent(inner: Arc<Inner>) -> Result<(), StreamError> {
-    let mut stream = Outgoing::with_priority(inner.connection.open_uni().await?, URGENT_PRIORITY);
+async fn write_urgent(connection: quinn::Connection, inner: Arc<Inner>) -> Result<(), StreamError> {
+    let mut stream = Outgoing::with_priority(connection.open_uni().await?, URGENT_PRIORITY);
     loop {
         let (kind, bytes) = inner.urgent.pop().await;
         stream.write(kind, bytes).await?;
     }
 }
 
-async fn write_journal(inner: Arc<Inner>, mut queue: mpsc::Receiver<Queued>) -> Result<(), StreamError> {
-    let mut stream = Outgoing::with_priority(inner.connection.open_uni().await?, JOURNAL_PRIORITY);
+async fn write_journal(connection: quinn::Connection, mut queue: mpsc::Receiver<Queued>) -> Result<(), StreamError> {
+    let mut stream = Outgoing::with_priority(connection.open_uni().await?, JOURNAL_PRIORITY);
     while let Some(Queued { bytes, room }) = queue.recv().await {
         stream.write(Kind::Journal, bytes).await?;
         drop(room);
@@ -231,7 +235,8 @@ impl Receiver {
     /// The peer has a new certificate for the key that it proved in the handshake.
     fn hear_certificate(&self, bytes: &Bytes) -> Result<(), StreamError> {
         let content = || StreamError::Frame(FrameError::Content(Kind::Certificate));
-        let shown = super::transport::peer_certificate(&self.inner.connection).ok_or_else(content)?;
+        let connection = self.inner.connection().map_err(|_| StreamError::GivenUp)?;
+        let shown = super::transport::peer_certificate(&connection).ok_or_else(content)?;
         let own = self.shared.identity();
         let renewed = CertificateDer::from(bytes.to_vec());
         let renewed = identity::member(&own, &renewed, &self.shared.config.clock).map_err(|_| content())?;
