@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,29 +50,25 @@ async fn an_urgent_message_overtakes_bulk() {
         one.next().await
     });
     let mut answer = to_one.request(Bytes::from_static(b"bulk")).await.unwrap();
-    let (mut received, mut sent_at, mut arrived_at) = (0, None, None);
-    loop {
-        tokio::select! {
-            biased;
-            event = two.events.next() => {
-                assert!(matches!(event, Some(Event::Urgent { .. })), "{event:?}");
-                arrived_at = Some(received);
+    let received = Arc::new(AtomicUsize::new(0));
+    let reading = tokio::spawn({
+        let received = received.clone();
+        async move {
+            while let Some(piece) = answer.next().await.unwrap() {
+                received.fetch_add(piece.len(), Ordering::Relaxed);
             }
-            piece = answer.next() => match within(async { piece }).await.unwrap() {
-                Some(piece) => received += piece.len(),
-                None => break,
-            },
         }
-        if sent_at.is_none() && received >= BULK_LEN / 8 {
-            to_two.send_urgent(Bytes::from_static(b"now")).unwrap();
-            sent_at = Some(received);
-        }
-    }
-    assert_eq!(received, BULK_LEN);
-    let overtaken = arrived_at.expect("it arrives before the bulk ends") - sent_at.unwrap();
+    });
+    let received = || received.load(Ordering::Relaxed);
+    eventually(|| received() >= BULK_LEN / 8).await;
+    let sent_at = received();
+    to_two.send_urgent(Bytes::from_static(b"now")).unwrap();
+    assert_eq!(two.urgent().await, "now");
+    let overtaken = received() - sent_at;
     assert!(overtaken < 3 * 1024 * 1024, "{overtaken} bytes arrived in between");
+    within(reading).await.unwrap();
+    assert_eq!(received(), BULK_LEN);
 }
-
 #[tokio::test]
 async fn a_journal_that_is_not_read_stops_its_sender_within_bounds_and_nothing_else() {
     const FRAME_LEN: usize = 64 * 1024;
@@ -88,13 +86,11 @@ async fn a_journal_that_is_not_read_stops_its_sender_within_bounds_and_nothing_e
     });
     let mut held = Vec::new();
     let taken = loop {
-        tokio::select! {
-            event = reader.events.next() => {
-                if let Some(Event::Journal { bytes, .. }) = event {
-                    held.push(bytes);
-                }
-            }
-            () = tokio::time::sleep(2 * STILL), if sending.is_finished() => break sending.await.unwrap() * FRAME_LEN,
+        match tokio::time::timeout(STILL / 4, reader.events.next()).await {
+            Ok(Some(Event::Journal { bytes, .. })) => held.push(bytes),
+            Ok(_) => {}
+            Err(_) if sending.is_finished() => break sending.await.unwrap() * FRAME_LEN,
+            Err(_) => {}
         }
     };
     let held_len: usize = held.iter().map(|bytes| bytes.len()).sum();

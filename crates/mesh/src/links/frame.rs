@@ -146,7 +146,8 @@ impl Header {
     }
 }
 
-/// A whole frame in one buffer, for the small ones.
+/// A whole frame in one buffer.
+#[cfg(test)]
 pub(super) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_LEN + payload.len());
     out.put_slice(&Header { kind, len: payload.len() }.encode());

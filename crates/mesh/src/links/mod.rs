@@ -25,6 +25,7 @@ mod dial;
 mod endpoint;
 mod event;
 mod frame;
+mod fuzz;
 mod greeting;
 mod link;
 mod refusal;
@@ -35,9 +36,13 @@ mod run;
 mod stream;
 mod transport;
 mod urgent;
+#[cfg(test)]
+mod vectors;
 
 pub use config::{Clock, Config, Versions};
 pub use endpoint::{BindError, Endpoint, PeerStatus};
+#[doc(hidden)]
+pub use fuzz::fuzz_frames;
 pub use event::{DownReason, Event, Events, Received};
 pub use link::{Link, SendError};
 pub use refusal::{Refusal, RefusalKind};

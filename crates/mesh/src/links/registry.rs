@@ -101,3 +101,138 @@ impl Pair {
         was_current
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LOW: ReplicaId = ReplicaId(1);
+    const HIGH: ReplicaId = ReplicaId(2);
+
+    fn greeting(instance: u64, link: u64, ended: u64) -> Greeting {
+        Greeting { instance, link, ended }
+    }
+
+    #[test]
+    fn when_both_dial_at_once_the_lower_ones_stays() {
+        let (mut low, mut high) = (Pair::new(LOW, HIGH), Pair::new(HIGH, LOW));
+        assert_eq!((low.greet(), high.greet()), (Some(0), Some(0)));
+        assert_eq!(low.greeted(greeting(22, 200, 0)), Verdict::Close);
+        assert_eq!(high.greeted(greeting(11, 100, 0)), Verdict::Keep);
+        high.greeting_failed();
+        assert_eq!(low.greeting_answered(100, 22), Verdict::Keep);
+        assert_eq!((low.greet(), high.greet()), (None, None));
+        // the greeting that crossed comes late: the link is there already
+        assert_eq!(low.greeted(greeting(22, 201, 0)), Verdict::Close);
+    }
+
+    #[test]
+    fn what_the_other_side_no_longer_knows_gives_way() {
+        let mut low = Pair::new(LOW, HIGH);
+        low.greet();
+        assert_eq!(low.greeting_answered(100, 22), Verdict::Keep);
+        // it has given the link up
+        assert_eq!(low.greeted(greeting(22, 200, 100)), Verdict::Keep);
+        assert!(!low.down(100), "it was replaced before");
+        // it dials again though its last dial is up here: it never heard of that
+        assert_eq!(low.greeted(greeting(22, 201, 0)), Verdict::Keep);
+        // it was restarted
+        low.down(201);
+        low.greet();
+        assert_eq!(low.greeting_answered(101, 22), Verdict::Keep);
+        assert_eq!(low.greeted(greeting(23, 202, 0)), Verdict::Keep);
+        assert!(low.down(202));
+        assert_eq!(low.greet(), Some(202));
+    }
+
+    /// One message on its way.
+    #[derive(Debug, Clone, Copy)]
+    enum Message {
+        Hello { from: usize, greeting: Greeting },
+        Welcome { to: usize, link: u64 },
+        Closed { to: usize, link: u64, was_up: bool },
+    }
+
+    proptest! {
+        /// Two sides that dial and lose links as they like, over messages that arrive in any order: when all is quiet, both
+        /// have the same link, or neither has one and either may dial.
+        #[test]
+        fn both_sides_choose_the_same(choices in proptest::collection::vec(any::<u16>(), 1..200)) {
+            let mut sides = [Pair::new(LOW, HIGH), Pair::new(HIGH, LOW)];
+            let mut dialling: [Option<u64>; 2] = [None; 2];
+            let mut messages: Vec<Message> = Vec::new();
+            let mut next = 1;
+            let quiet = core::iter::repeat_n(u16::MAX, 100);
+            for choice in choices.into_iter().chain(quiet) {
+                let side = usize::from(choice % 2);
+                match choice / 2 % 4 {
+                    0 if dialling[side].is_none() => {
+                        if let Some(ended) = sides[side].greet() {
+                            dialling[side] = Some(next);
+                            let greeting = Greeting { instance: side as u64, link: next, ended };
+                            messages.push(Message::Hello { from: side, greeting });
+                            next += 1;
+                        }
+                    }
+                    1 if choice > 40_000 => {
+                        if let Some(up) = sides[side].current {
+                            sides[side].down(up.id);
+                            messages.push(Message::Closed { to: 1 - side, link: up.id, was_up: true });
+                        }
+                    }
+                    _ if messages.is_empty() => {}
+                    _ => deliver(&mut sides, &mut dialling, &mut messages, usize::from(choice / 8)),
+                }
+            }
+            while !messages.is_empty() {
+                deliver(&mut sides, &mut dialling, &mut messages, 0);
+            }
+            let ids = sides.each_ref().map(|side| side.current.map(|up| up.id));
+            prop_assert_eq!(ids[0], ids[1]);
+        }
+    }
+
+    fn deliver(sides: &mut [Pair; 2], dialling: &mut [Option<u64>; 2], messages: &mut Vec<Message>, pick: usize) {
+        let message = messages.remove(pick % messages.len());
+        let replaced = |before: Option<Current>, side: usize, messages: &mut Vec<Message>| {
+            if let Some(before) = before {
+                messages.push(Message::Closed { to: 1 - side, link: before.id, was_up: true });
+            }
+        };
+        match message {
+            Message::Hello { from, greeting } => {
+                let side = 1 - from;
+                let before = sides[side].current;
+                if sides[side].greeted(greeting) == Verdict::Keep {
+                    replaced(before, side, messages);
+                    messages.push(Message::Welcome { to: from, link: greeting.link });
+                } else {
+                    messages.push(Message::Closed { to: from, link: greeting.link, was_up: false });
+                }
+            }
+            Message::Welcome { to, link } => {
+                // a dial that was closed meanwhile is answered for nobody
+                if dialling[to] != Some(link) {
+                    return;
+                }
+                dialling[to] = None;
+                let before = sides[to].current;
+                if sides[to].greeting_answered(link, 1 - to as u64) == Verdict::Keep {
+                    replaced(before, to, messages);
+                } else {
+                    messages.push(Message::Closed { to: 1 - to, link, was_up: true });
+                }
+            }
+            Message::Closed { to, link, was_up } => {
+                if dialling[to] == Some(link) {
+                    dialling[to] = None;
+                    sides[to].greeting_failed();
+                }
+                if was_up {
+                    sides[to].down(link);
+                }
+            }
+        }
+    }
+}

@@ -113,6 +113,15 @@ pub(super) fn authority_cluster(certificate: &CertificateDer<'_>) -> Option<Clus
     names::authority_cluster(EndEntityCert::try_from(certificate).ok()?.valid_dns_names())
 }
 
+/// Reads all that we read of a certificate before it is verified: for fuzzing.
+pub(in crate::links) fn read_certificate(bytes: &[u8]) {
+    let certificate = CertificateDer::from(bytes);
+    let _ = (key_of(&certificate), claims(&certificate), authority_cluster(&certificate), der::validity(bytes));
+    if let Some(authority) = anchor(&certificate) {
+        let _ = judge(&certificate, &authority, ClusterId::default(), 0, KeyUsage::client_auth());
+    }
+}
+
 /// The authority's certificate as something to trust.
 pub(super) fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {
     webpki::anchor_from_trusted_cert(certificate).ok().map(|anchor| anchor.to_owned())

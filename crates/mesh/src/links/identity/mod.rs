@@ -25,10 +25,12 @@ pub use join::join;
 pub use node::Identity;
 pub use token::{Token, TokenError};
 
-pub(super) use certificate::{Member, key_of};
+pub(super) use certificate::{Member, key_of, read_certificate};
 pub(super) use join::{JoinAnswer, JoinRequest, newcomer_key};
 pub(super) use keypair::random;
 pub(super) use names::replica_name;
+#[cfg(test)]
+pub(super) use token::example as example_token;
 pub(super) use tls::{JOIN_PROTOCOL, MESH_PROTOCOL, client, key_exchange_name, member, member_of_link, server};
 
 /// What a token is to be made for.

@@ -290,3 +290,15 @@ impl From<IdentityError> for RedeemError {
         Self::Folder(error)
     }
 }
+
+/// The token of the vectors in `docs/formats/mesh.md`: the pin in it, its text and bytes, the name of its record.
+#[cfg(test)]
+pub(in crate::links) fn example(cluster: ClusterId, secret: &TokenSecret) -> ([u8; 32], (String, Vec<u8>), Vec<u8>) {
+    let key = super::keypair::Key::from_seed(Zeroizing::new(core::array::from_fn(|at| at as u8)));
+    let pin = super::certificate::pin(key.public());
+    let addresses = vec!["tokyo.example:7001".to_owned()];
+    let token = Token { cluster, pin, secret: secret.clone(), expires_s: 1_800_003_600, addresses };
+    let path = Records::in_folder(Path::new("")).path(secret, "token");
+    let name = path.file_stem().and_then(|name| hex::decode(name.to_str()?).ok()).unwrap_or_default();
+    (pin, (token.to_string(), token.to_bytes().to_vec()), name)
+}
