@@ -45,7 +45,10 @@ async fn a_newcomer_joins_with_a_token_and_links() {
     let joined = within(join(&token, "newcomer", introduction.clone(), &cluster.hands.clock())).await.unwrap();
     assert_eq!(joined.welcome, "welcome aboard");
     let mut identity = joined.identity;
-    assert_eq!((identity.replica(), identity.name(), identity.cluster()), (ReplicaId(9), "newcomer", ClusterId([1; 16])));
+    assert_eq!(
+        (identity.replica(), identity.name(), identity.cluster()),
+        (ReplicaId(9), "newcomer", ClusterId([1; 16]))
+    );
     let (replica, name, said) = one
         .until(|event| match event {
             Event::Joined { replica, name, introduction, .. } => Some((replica, name, introduction)),
@@ -98,7 +101,11 @@ async fn a_token_is_good_once_and_for_its_time_even_after_a_restart() {
     assert_eq!(refused(&second, &cluster).await, (RefusalKind::TokenUsed, true));
     // too late: known to the newcomer, and to the keeper when the newcomer's clock is wrong
     let third = elsewhere(&first);
-    let late = Cluster { folder: tempfile::tempdir().unwrap(), authority: cluster.authority.clone(), hands: common::Hands::new() };
+    let late = Cluster {
+        folder: tempfile::tempdir().unwrap(),
+        authority: cluster.authority.clone(),
+        hands: common::Hands::new(),
+    };
     cluster.hands.forward(3601);
     assert_eq!(refused(&third, &cluster).await, (RefusalKind::TokenExpired, false));
     assert_eq!(refused(&third, &late).await, (RefusalKind::TokenExpired, true));
@@ -195,7 +202,10 @@ async fn an_expired_certificate_is_refused_with_the_reason_on_both_sides() {
     // it expires while the link is up
     cluster.hands.forward(DAY_S + 1);
     let (at_one, at_two) = (one.down(2).await, two.down(1).await);
-    assert!(matches!(&at_one, DownReason::Refused(why) if why.kind == RefusalKind::Expired && !why.by_peer), "{at_one}");
+    assert!(
+        matches!(&at_one, DownReason::Refused(why) if why.kind == RefusalKind::Expired && !why.by_peer),
+        "{at_one}"
+    );
     assert!(matches!(&at_two, DownReason::Refused(why) if why.kind == RefusalKind::Expired && why.by_peer), "{at_two}");
     // and it opens no other: as the dialler's
     let (at_two, at_one) = (two.refusal().await, one.refusal().await);

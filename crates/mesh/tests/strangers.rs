@@ -242,7 +242,8 @@ async fn half_open_connections_take_bounded_memory_and_hold_up_no_peer() {
 
 #[tokio::test]
 async fn nothing_readable_is_on_the_wire() {
-    const MARKS: [&[u8]; 4] = [b"urgent-in-the-clear", b"journal-in-the-clear", b"request-in-the-clear", b"answer-in-the-clear"];
+    const MARKS: [&[u8]; 4] =
+        [b"urgent-in-the-clear", b"journal-in-the-clear", b"request-in-the-clear", b"answer-in-the-clear"];
     let cluster = Cluster::new(1);
     let sea = Sea::new(1);
     let seen: Arc<Mutex<Vec<u8>>> = Arc::default();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -76,9 +77,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// How long the library remembers a connection that is closed: three probe time-outs of a path whose delay it does not know
+/// (RFC 9000, section 10.2; RFC 9002, section 6.2.2).
+const DRAIN: Duration = Duration::from_secs(3);
+
 /// Handshake and greeting, or join; within the time-out, and within the room that was given.
 async fn receive(shared: Arc<Shared>, incoming: quinn::Incoming, address: SocketAddr, room: OwnedSemaphorePermit) {
     let work = async {
+        let mut is_link = false;
         let connection = match incoming.accept() {
             Ok(connecting) => connecting.await,
             Err(error) => Err(error),
@@ -90,6 +96,7 @@ async fn receive(shared: Arc<Shared>, incoming: quinn::Incoming, address: Socket
                     Some(JOIN_PROTOCOL) => take_in(&shared, &connection, address).await,
                     _ => Err((None, Refusal::ours(RefusalKind::Version, "no protocol was agreed on"))),
                 };
+                is_link = refused.is_ok();
                 if let Err((peer, refusal)) = refused {
                     if !refusal.by_peer {
                         connection.close(refusal.kind.wire_code(), transport::cut(&refusal.reason).as_bytes());
@@ -103,12 +110,20 @@ async fn receive(shared: Arc<Shared>, incoming: quinn::Incoming, address: Socket
                 }
             }
         }
+        is_link
+    };
+    let settled = async {
+        // what is dropped at the time-out closes its connection
+        let is_link = tokio::time::timeout(shared.config.handshake_timeout, work).await;
+        if !is_link.unwrap_or(false) {
+            // it goes on to take memory for a while, so it goes on to take room
+            tokio::time::sleep(DRAIN).await;
+        }
     };
     tokio::select! {
         biased;
         () = shared.closing.cancelled() => {}
-        // what is dropped at the time-out closes its connection
-        _ = tokio::time::timeout(shared.config.handshake_timeout, work) => {}
+        () = settled => {}
     }
     drop(room);
 }
@@ -134,8 +149,8 @@ async fn meet(shared: &Arc<Shared>, connection: &quinn::Connection, address: Soc
     };
     let (send, receive) = connection.accept_bi().await.map_err(|error| broken(&error.into()))?;
     let (_, bytes) = frame::read(&mut Incoming::new(receive), &[Kind::Hello]).await.map_err(|error| broken(&error))?;
-    let hello = Hello::decode(&bytes)
-        .ok_or_else(|| refuse(RefusalKind::Garbage, "a greeting that is too short".to_owned()))?;
+    let hello =
+        Hello::decode(&bytes).ok_or_else(|| refuse(RefusalKind::Garbage, "a greeting that is too short".to_owned()))?;
     let version = check(&hello, shared.config.versions).map_err(|reason| refuse(RefusalKind::Version, reason))?;
     if (hello.cluster, hello.from, hello.to) != (own.cluster(), peer, own.replica()) {
         return Err(refuse(RefusalKind::Garbage, "the greeting does not fit the certificates".to_owned()));
@@ -161,7 +176,10 @@ async fn meet(shared: &Arc<Shared>, connection: &quinn::Connection, address: Soc
 fn check(hello: &Hello, ours: Versions) -> Result<u16, String> {
     ours.common(hello.versions).ok_or_else(|| {
         let theirs = hello.versions;
-        format!("replica {} speaks version {ours} of the mesh protocol, replica {} version {theirs}", hello.to, hello.from)
+        format!(
+            "replica {} speaks version {ours} of the mesh protocol, replica {} version {theirs}",
+            hello.to, hello.from
+        )
     })
 }
 

@@ -61,12 +61,8 @@ impl Sea {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let end = CancellationToken::new();
-        let state = State {
-            paths: HashMap::new(),
-            free_at: HashMap::new(),
-            random: SmallRng::seed_from_u64(seed),
-            tap: None,
-        };
+        let state =
+            State { paths: HashMap::new(), free_at: HashMap::new(), random: SmallRng::seed_from_u64(seed), tap: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), end: end.clone() });
         Self { shared, _end: end.drop_guard() }
     }
@@ -84,7 +80,11 @@ impl Sea {
         let dialler = Arc::new(Mutex::new(None));
         let there = Current { shared: self.shared.clone(), from, to };
         let back = Current { shared: self.shared.clone(), from: to, to: from };
-        there.flow(near.clone(), far.clone(), Ends { seen: Some(dialler.clone()), target: Arc::new(Mutex::new(Some(target))) });
+        there.flow(
+            near.clone(),
+            far.clone(),
+            Ends { seen: Some(dialler.clone()), target: Arc::new(Mutex::new(Some(target))) },
+        );
         back.flow(far, near, Ends { seen: None, target: dialler });
         Ok(address)
     }

@@ -373,11 +373,7 @@ impl Shared {
         self.settle(link, |pair| pair.greeted(greeting))
     }
 
-    fn settle(
-        &self,
-        link: &Link,
-        ask: impl FnOnce(&mut Pair) -> Verdict,
-    ) -> Result<Option<CancellationToken>, NoLink> {
+    fn settle(&self, link: &Link, ask: impl FnOnce(&mut Pair) -> Verdict) -> Result<Option<CancellationToken>, NoLink> {
         let mut state = self.state.lock();
         let peer = state.peers.get_mut(&link.peer()).ok_or(NoLink::NotAPeer)?;
         if ask(&mut peer.pair) == Verdict::Close {

@@ -41,9 +41,9 @@ mod vectors;
 
 pub use config::{Clock, Config, Versions};
 pub use endpoint::{BindError, Endpoint, PeerStatus};
+pub use event::{DownReason, Event, Events, Received};
 #[doc(hidden)]
 pub use fuzz::fuzz_frames;
-pub use event::{DownReason, Event, Events, Received};
 pub use link::{Link, SendError};
 pub use refusal::{Refusal, RefusalKind};
 pub use request::{RequestError, Responder, Response};

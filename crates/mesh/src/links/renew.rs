@@ -38,7 +38,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 async fn renew(shared: &Arc<Shared>, own: &Identity) {
     let renewed = match &shared.config.authority {
-        Some(authority) => authority.renew(own.member(), shared.config.clock.now_s()).map_err(|error| error.to_string()),
+        Some(authority) => {
+            authority.renew(own.member(), shared.config.clock.now_s()).map_err(|error| error.to_string())
+        }
         None => ask_peers(shared).await,
     };
     // the disk is asked: not on a thread that serves the network
@@ -111,7 +113,8 @@ impl Shared {
         if now_s > inner.certificate_expires_s.load(Ordering::Relaxed) {
             return Err(refuse("the certificate has expired: join again"));
         }
-        let member = super::identity::member_of_link(&self.identity(), &shown).map_err(|fault| refuse(&fault.to_string()))?;
+        let member =
+            super::identity::member_of_link(&self.identity(), &shown).map_err(|fault| refuse(&fault.to_string()))?;
         let renewed = authority.renew(&member, now_s).map_err(|error| refuse(&error.to_string()))?;
         tracing::info!(peer = %inner.peer, "a peer's certificate was renewed");
         Ok(Bytes::copy_from_slice(&renewed))

@@ -61,7 +61,14 @@ impl Beginning {
         };
         // probes and their echoes must go on while the user is slow to hear of the link
         let mut telling = std::pin::pin!(telling);
-        let mut life = Life { shared: shared.clone(), inner: inner.clone(), connection: connection.clone(), tasks, told, has: Arc::default() };
+        let mut life = Life {
+            shared: shared.clone(),
+            inner: inner.clone(),
+            connection: connection.clone(),
+            tasks,
+            told,
+            has: Arc::default(),
+        };
         tokio::select! {
             () = life.live() => {}
             () = &mut telling => life.live().await,

@@ -24,7 +24,8 @@ fn documented() -> BTreeMap<String, String> {
         if line.starts_with("```") {
             inside = line == "```vectors";
         } else if inside {
-            let (name, value) = if line.starts_with(' ') { (last.as_str(), line) } else { line.split_once(' ').unwrap() };
+            let (name, value) =
+                if line.starts_with(' ') { (last.as_str(), line) } else { line.split_once(' ').unwrap() };
             last = name.to_owned();
             vectors.entry(last.clone()).or_default().push_str(&value.replace(' ', ""));
         }

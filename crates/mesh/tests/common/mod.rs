@@ -1,5 +1,10 @@
 //! A cluster on loopback, for tests.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "a module of tests, of which each file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a module of tests, of which each file uses its part"
+)]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -131,7 +131,11 @@ impl Authority {
     }
 
     /// A new certificate for a member whose old one was valid a moment ago: same key, same names.
-    pub(in crate::links) fn renew(&self, member: &Member, now_s: u64) -> Result<CertificateDer<'static>, IdentityError> {
+    pub(in crate::links) fn renew(
+        &self,
+        member: &Member,
+        now_s: u64,
+    ) -> Result<CertificateDer<'static>, IdentityError> {
         self.sign(member.key, member.replica, &member.name, now_s)
     }
 

@@ -87,7 +87,8 @@ pub(in crate::links) fn judge(
         None => return Err(unknown("its names are not those of a node")),
     };
     let (valid_from_s, expires_s) = der::validity(certificate).ok_or_else(|| unknown("its validity cannot be read"))?;
-    let key = PublicKey::from_spki(&entity.subject_public_key_info()).ok_or_else(|| unknown("its key is not Ed25519"))?;
+    let key =
+        PublicKey::from_spki(&entity.subject_public_key_info()).ok_or_else(|| unknown("its key is not Ed25519"))?;
     let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
     let algorithms = &[webpki::aws_lc_rs::ED25519];
     match entity.verify_for_usage(algorithms, core::slice::from_ref(authority), &[], now, usage, None, None) {
@@ -128,7 +129,11 @@ pub(super) fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'st
 }
 
 /// The authority's certificate, signed by itself.
-pub(super) fn sign_authority(key: &Key, cluster: ClusterId, now_s: u64) -> Result<CertificateDer<'static>, IdentityError> {
+pub(super) fn sign_authority(
+    key: &Key,
+    cluster: ClusterId,
+    now_s: u64,
+) -> Result<CertificateDer<'static>, IdentityError> {
     let mut params = authority_params(cluster);
     (params.not_before, params.not_after) = period(now_s, AUTHORITY_LIFETIME_S)?;
     params.serial_number = Some(serial());
@@ -160,7 +165,11 @@ pub(super) fn sign_node(
 }
 
 /// What a newcomer shows in place of a certificate: its key, signed by itself.
-pub(super) fn sign_newcomer(key: &Key, cluster: ClusterId, now_s: u64) -> Result<CertificateDer<'static>, IdentityError> {
+pub(super) fn sign_newcomer(
+    key: &Key,
+    cluster: ClusterId,
+    now_s: u64,
+) -> Result<CertificateDer<'static>, IdentityError> {
     let mut params = CertificateParams::new(vec![names::newcomer_name(cluster)]).map_err(unusable)?;
     params.distinguished_name = common_name("newcomer");
     (params.not_before, params.not_after) = period(now_s, BACKDATE_S)?;

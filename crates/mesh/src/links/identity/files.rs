@@ -85,7 +85,9 @@ pub(super) fn read_key(path: &Path, header: &str) -> Result<Option<Zeroizing<[u8
     text.strip_prefix(header)
         .and_then(|rest| rest.strip_prefix('\n'))
         .and_then(|digits| hex::decode_to_slice(digits.trim_end(), seed.as_mut_slice()).ok())
-        .ok_or_else(|| wrong(path, format!("is not a key file of this version (`{header}`); restore it from a copy")))?;
+        .ok_or_else(|| {
+            wrong(path, format!("is not a key file of this version (`{header}`); restore it from a copy"))
+        })?;
     Ok(Some(seed))
 }
 

@@ -147,7 +147,9 @@ impl Newcomer<'_> {
             for resolved in resolved {
                 match tokio::time::timeout(TIMEOUT, self.ask(resolved)).await {
                     Ok(Ok((answer, address))) => return self.accept(answer, address),
-                    Ok(Err(Trouble::Refused(refused))) if refused.is_final() => return Err(JoinError::Refused(refused)),
+                    Ok(Err(Trouble::Refused(refused))) if refused.is_final() => {
+                        return Err(JoinError::Refused(refused));
+                    }
                     Ok(Err(Trouble::Refused(refused))) => refusal = Some(refused),
                     Ok(Err(Trouble::Other(trouble))) => troubles.push(format!("{address}: {trouble}")),
                     Err(_) => troubles.push(format!("{address}: no answer")),

@@ -29,9 +29,9 @@ pub(super) use certificate::{Member, key_of, read_certificate};
 pub(super) use join::{JoinAnswer, JoinRequest, newcomer_key};
 pub(super) use keypair::random;
 pub(super) use names::replica_name;
+pub(super) use tls::{JOIN_PROTOCOL, MESH_PROTOCOL, client, key_exchange_name, member, member_of_link, server};
 #[cfg(test)]
 pub(super) use token::example as example_token;
-pub(super) use tls::{JOIN_PROTOCOL, MESH_PROTOCOL, client, key_exchange_name, member, member_of_link, server};
 
 /// What a token is to be made for.
 #[derive(Debug, Clone)]
@@ -98,4 +98,3 @@ pub enum JoinError {
     #[error("none of the token's addresses let this node in: {0}")]
     Unreachable(String),
 }
-

@@ -83,7 +83,8 @@ impl Identity {
     /// The same identity with a renewed certificate, written down where it was saved.
     pub(in crate::links) fn renewed(&self, certificate: CertificateDer<'static>) -> Result<Self, IdentityError> {
         let member = read_own(&certificate, &self.authority)?;
-        let same = (member.key, member.replica, &member.name) == (self.member.key, self.member.replica, &self.member.name);
+        let same =
+            (member.key, member.replica, &member.name) == (self.member.key, self.member.replica, &self.member.name);
         if !same {
             return Err(IdentityError::Unusable("the renewed certificate is of another node".to_owned()));
         }
@@ -154,8 +155,8 @@ fn read_own(
     authority: &CertificateDer<'static>,
 ) -> Result<Member, IdentityError> {
     let wrong = |reason: String| IdentityError::Unusable(reason);
-    let anchor = certificate::anchor(authority)
-        .ok_or_else(|| wrong("the authority's certificate cannot be read".to_owned()))?;
+    let anchor =
+        certificate::anchor(authority).ok_or_else(|| wrong("the authority's certificate cannot be read".to_owned()))?;
     let cluster = certificate::authority_cluster(authority)
         .ok_or_else(|| wrong("the authority's certificate names no cluster".to_owned()))?;
     let valid_from_s = certificate::valid_from(certificate)

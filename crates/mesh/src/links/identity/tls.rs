@@ -98,10 +98,7 @@ fn client_with(
 /// 256-bit ciphers, one key exchange, one signature.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
-        cipher_suites: vec![
-            cipher_suite::TLS13_AES_256_GCM_SHA384,
-            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-        ],
+        cipher_suites: vec![cipher_suite::TLS13_AES_256_GCM_SHA384, cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
         kx_groups: vec![KEY_EXCHANGE],
         signature_verification_algorithms: SIGNATURES,
         ..aws_lc_rs::default_provider()
@@ -138,7 +135,8 @@ impl MemberVerifier {
 
     fn judge(&self, certificate: &CertificateDer<'_>, usage: KeyUsage) -> Result<Member, rustls::Error> {
         let now_s = self.clock.now_s();
-        certificate::judge(certificate, &self.authority, self.cluster, now_s, usage).map_err(|fault| refuse(&fault, now_s))
+        certificate::judge(certificate, &self.authority, self.cluster, now_s, usage)
+            .map_err(|fault| refuse(&fault, now_s))
     }
 }
 
