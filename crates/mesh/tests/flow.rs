@@ -104,7 +104,7 @@ async fn a_journal_that_is_not_read_stops_its_sender_within_bounds_and_nothing_e
     from_three.send_journal(Bytes::from_static(b"of three")).await.unwrap();
     let other = reader
         .until(|event| match event {
-            Event::Journal { peer, bytes } if peer == ReplicaId(3) => Some(bytes.into_bytes()),
+            Event::Journal { peer: ReplicaId(3), bytes } => Some(bytes.into_bytes()),
             _ => None,
         })
         .await;

@@ -106,9 +106,8 @@ async fn dial(shared: &Arc<Shared>, peer: ReplicaId, address: SocketAddr) -> Res
         .await
         .map_err(|error| DialError::from(&error))?;
     let member = judge(shared, &connection)?;
-    let ended = shared.greet(peer).map_err(|no_link| {
+    let ended = shared.greet(peer).map_err(|_| {
         connection.close(RefusalKind::Duplicate.wire_code(), b"");
-        drop(no_link);
         DialError::Needless
     })?;
     let hello = Hello {

@@ -1,6 +1,6 @@
 //! Frames: what every stream of the mesh is made of. `docs/formats/mesh.md`, frames.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use types::limits::{
     MESH_ANSWER_FRAME_LEN_MAX, MESH_CERTIFICATE_LEN_MAX, MESH_JOURNAL_FRAME_LEN_MAX, MESH_REASON_LEN_MAX,
     MESH_REQUEST_LEN_MAX, MESH_URGENT_LEN_MAX, MESH_WELCOME_LEN_MAX,
@@ -149,10 +149,7 @@ impl Header {
 /// A whole frame in one buffer.
 #[cfg(test)]
 pub(super) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEADER_LEN + payload.len());
-    out.put_slice(&Header { kind, len: payload.len() }.encode());
-    out.put_slice(payload);
-    out.freeze()
+    [&Header { kind, len: payload.len() }.encode()[..], payload].concat().into()
 }
 
 /// Where a frame is read from. A stream of the connection, or bytes in memory when fuzzed.

@@ -36,7 +36,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
     // nothing in memory is waited for
     let done = stream.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(done.is_ready(), "bytes in memory are there at once");
-    read_message(Bytes::copy_from_slice(bytes));
+    read_message(&Bytes::copy_from_slice(bytes));
     if let Ok(text) = core::str::from_utf8(bytes)
         && let Ok(token) = text.parse::<Token>()
     {
@@ -53,32 +53,32 @@ async fn read_all(bytes: &[u8]) {
         match frame::read_payload(&mut source, header).await {
             Ok(payload) => {
                 assert_eq!(payload.len(), header.len);
-                read_message(payload);
+                read_message(&payload);
             }
             Err(error) => assert_eq!(error, FrameError::Torn),
         }
     }
 }
 
-fn read_message(payload: Bytes) {
-    if let Some(hello) = Hello::decode(&payload) {
+fn read_message(payload: &Bytes) {
+    if let Some(hello) = Hello::decode(payload) {
         assert!(payload.starts_with(&hello.encode()));
     }
-    if let Some(welcome) = Welcome::decode(&payload) {
+    if let Some(welcome) = Welcome::decode(payload) {
         assert!(payload.starts_with(&welcome.encode()));
     }
-    if let Some(datagram) = Datagram::decode(&payload) {
-        assert_eq!(datagram.encode(), payload);
+    if let Some(datagram) = Datagram::decode(payload) {
+        assert_eq!(datagram.encode(), *payload);
     }
     if let Some(request) = JoinRequest::decode(payload.clone())
         && request.name.len() < 64
     {
-        assert_eq!(request.encode(), payload);
+        assert_eq!(request.encode(), *payload);
     }
     if let Some(answer @ JoinAnswer::Admitted { .. }) = JoinAnswer::decode(payload.clone()) {
-        assert_eq!(answer.encode(), payload);
+        assert_eq!(answer.encode(), *payload);
     }
-    super::identity::read_certificate(&payload);
+    super::identity::read_certificate(payload);
 }
 
 /// A stream as a peer may write it, for property tests.

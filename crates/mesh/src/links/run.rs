@@ -276,7 +276,7 @@ impl Receiver {
 /// Waits until the user has let go of enough. The least that a message costs bounds their number; one that is longer than
 /// the whole room takes all of it.
 async fn take_room(room: &Arc<Semaphore>, len: usize) -> Option<OwnedSemaphorePermit> {
-    let want = len.max(MESH_RECEIVED_LEN_MAX / MESH_RECEIVED_MAX).min(MESH_RECEIVED_LEN_MAX);
+    let want = len.clamp(MESH_RECEIVED_LEN_MAX / MESH_RECEIVED_MAX, MESH_RECEIVED_LEN_MAX);
     let want = u32::try_from(want).expect("the room is far below 4 GiB");
     room.clone().acquire_many_owned(want).await.ok()
 }
