@@ -60,6 +60,16 @@ async fn requests_are_answered_in_pieces_or_refused_with_the_reason() {
     let ask = |what: &'static str| to_two.request(Bytes::from_static(what.as_bytes()));
     let much = ask("much").await.unwrap().collect(4_000_000).await.unwrap();
     assert_eq!((much.len(), &much[3_000_000..]), (3_000_003, &b"end"[..]));
+    // waiting that is given up and taken up again loses nothing
+    let (mut hasty, mut len) = (ask("much").await.unwrap(), 0);
+    loop {
+        match tokio::time::timeout(std::time::Duration::from_micros(50), hasty.next()).await {
+            Ok(Ok(Some(piece))) => len += piece.len(),
+            Ok(ended) => break assert_eq!(ended, Ok(None)),
+            Err(_) => {}
+        }
+    }
+    assert_eq!(len, 3_000_003);
     assert_eq!(ask("much").await.unwrap().collect(100).await, Err(RequestError::TooLong { max: 100 }));
     assert_eq!(ask("nothing").await.unwrap().collect(0).await.unwrap(), "");
     let failed = ask("else").await.unwrap().collect(100).await;

@@ -11,14 +11,14 @@ use types::limits::{MESH_HANDSHAKES_FREE, MESH_HANDSHAKES_MAX, MESH_PEER_HANDSHA
 use super::config::Versions;
 use super::endpoint::{NoLink, Shared};
 use super::event::Event;
-use super::frame::{self, Kind};
+use super::frame::Kind;
 use super::greeting::{Hello, Welcome};
 use super::identity::{self, JOIN_PROTOCOL, JoinAnswer, JoinRequest, MESH_PROTOCOL};
 use super::link::Link;
 use super::refusal::{Refusal, RefusalKind};
 use super::registry::Greeting;
 use super::run::Beginning;
-use super::stream::{Incoming, Outgoing, StreamError};
+use super::stream::{Outgoing, StreamError, frames};
 use super::transport;
 
 /// Room for handshakes. Those with addresses at which peers are expected have room of their own, which strangers cannot
@@ -148,7 +148,7 @@ async fn meet(shared: &Arc<Shared>, connection: &quinn::Connection, address: Soc
         other => refuse(RefusalKind::Garbage, other.to_string()),
     };
     let (send, receive) = connection.accept_bi().await.map_err(|error| broken(&error.into()))?;
-    let (_, bytes) = frame::read(&mut Incoming::new(receive), &[Kind::Hello]).await.map_err(|error| broken(&error))?;
+    let (_, bytes) = frames(receive).expect(&[Kind::Hello]).await.map_err(|error| broken(&error))?;
     let hello =
         Hello::decode(&bytes).ok_or_else(|| refuse(RefusalKind::Garbage, "a greeting that is too short".to_owned()))?;
     let version = check(&hello, shared.config.versions).map_err(|reason| refuse(RefusalKind::Version, reason))?;
@@ -192,7 +192,7 @@ async fn take_in(shared: &Arc<Shared>, connection: &quinn::Connection, address: 
     let key = identity::newcomer_key(connection)
         .ok_or_else(|| refuse(RefusalKind::Certificate, "a newcomer needs an Ed25519 key".to_owned()))?;
     let (send, receive) = connection.accept_bi().await.map_err(|error| broken(error.into()))?;
-    let (_, bytes) = frame::read(&mut Incoming::new(receive), &[Kind::Join]).await.map_err(broken)?;
+    let (_, bytes) = frames(receive).expect(&[Kind::Join]).await.map_err(broken)?;
     let request = JoinRequest::decode(bytes)
         .ok_or_else(|| refuse(RefusalKind::Garbage, "a join request that cannot be read".to_owned()))?;
     let mut stream = Outgoing::new(send);

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use types::ReplicaId;
 
 use super::endpoint::{NoLink, Shared};
-use super::frame::{self, FrameError, Kind};
+use super::frame::{FrameError, Kind};
 use super::greeting::{Hello, Welcome};
 use super::identity::{self, MESH_PROTOCOL, Member, random, replica_name};
 use super::link::Link;
 use super::refusal::{Refusal, RefusalKind};
 use super::run::{Beginning, REASON_WAIT};
-use super::stream::{Incoming, Outgoing, StreamError};
+use super::stream::{Outgoing, StreamError, frames};
 use super::transport;
 
 /// Why a dial came to nothing.
@@ -167,7 +167,7 @@ async fn greet(connection: &quinn::Connection, hello: &Hello) -> Result<Welcome,
     let mut send = Outgoing::new(send);
     send.write(Kind::Hello, hello.encode()).await?;
     send.finish()?;
-    let (_, answer) = frame::read(&mut Incoming::new(receive), &[Kind::Welcome]).await?;
+    let (_, answer) = frames(receive).expect(&[Kind::Welcome]).await?;
     Welcome::decode(&answer).ok_or(StreamError::Frame(FrameError::Content(Kind::Welcome)))
 }
 

@@ -152,44 +152,72 @@ pub(super) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
     [&Header { kind, len: payload.len() }.encode()[..], payload].concat().into()
 }
 
-/// Where a frame is read from. A stream of the connection, or bytes in memory when fuzzed.
+/// Where frames are read from. A stream of the connection, or bytes in memory when fuzzed.
 pub(super) trait Source {
     /// What can go wrong besides the frames.
     type Error: From<FrameError>;
 
-    /// Fills the buffer, or says how many bytes came before the end.
-    async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
+    /// Puts what is there into the buffer, and says how much; waits for something; 0 at the end. May be dropped while it
+    /// waits: nothing is lost then.
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error>;
 }
 
-/// Reads the next header; `None` where the stream ends between frames.
-pub(super) async fn read_header<S: Source>(source: &mut S) -> Result<Option<Header>, S::Error> {
-    let mut header = [0; HEADER_LEN];
-    match source.fill(&mut header).await? {
-        0 => Ok(None),
-        HEADER_LEN => Ok(Some(Header::decode(header)?)),
-        _ => Err(FrameError::Torn.into()),
+/// Reads one frame after the other. Each of its futures may be dropped while it waits: the next one goes on where it was.
+pub(super) struct Reader<S> {
+    source: S,
+    head: [u8; HEADER_LEN],
+    head_filled: usize,
+    /// The frame whose header was read: its payload as far as there is room for it, and how much of that has come.
+    begun: Option<(Header, BytesMut, usize)>,
+}
+
+impl<S: Source> Reader<S> {
+    pub(super) fn new(source: S) -> Self {
+        Self { source, head: [0; HEADER_LEN], head_filled: 0, begun: None }
     }
-}
 
-/// Reads the payload that a header announced. Room is made as the bytes come.
-pub(super) async fn read_payload<S: Source>(source: &mut S, header: Header) -> Result<Bytes, S::Error> {
-    let mut payload = BytesMut::with_capacity(header.len.min(PIECE_LEN));
-    while payload.len() < header.len {
-        let at = payload.len();
-        payload.resize(at + (header.len - at).min(PIECE_LEN), 0);
-        let want = payload.len() - at;
-        if source.fill(&mut payload[at..]).await? < want {
-            return Err(FrameError::Torn.into());
+    /// The header of the next frame, of which nothing is passed over; `None` where the stream ends between frames.
+    pub(super) async fn header(&mut self) -> Result<Option<Header>, S::Error> {
+        if let Some((header, _, _)) = &self.begun {
+            return Ok(Some(*header));
         }
+        while self.head_filled < HEADER_LEN {
+            match self.source.read(&mut self.head[self.head_filled..]).await? {
+                0 if self.head_filled == 0 => return Ok(None),
+                0 => return Err(FrameError::Torn.into()),
+                len => self.head_filled += len,
+            }
+        }
+        let header = Header::decode(self.head)?;
+        self.head_filled = 0;
+        self.begun = Some((header, BytesMut::new(), 0));
+        Ok(Some(header))
     }
-    Ok(payload.freeze())
-}
 
-/// Reads a frame that must be of one of these kinds.
-pub(super) async fn read<S: Source>(source: &mut S, kinds: &[Kind]) -> Result<(Kind, Bytes), S::Error> {
-    let header = read_header(source).await?.ok_or(FrameError::Torn)?;
-    if !kinds.contains(&header.kind) {
-        return Err(FrameError::Misplaced(header.kind).into());
+    /// The next frame, which must be of one of these kinds; `None` where the stream ends between frames.
+    pub(super) async fn next(&mut self, kinds: &[Kind]) -> Result<Option<(Kind, Bytes)>, S::Error> {
+        let Some(header) = self.header().await? else { return Ok(None) };
+        if !kinds.contains(&header.kind) {
+            return Err(FrameError::Misplaced(header.kind).into());
+        }
+        if let Some((_, payload, filled)) = &mut self.begun {
+            while *filled < header.len {
+                if *filled == payload.len() {
+                    // room is made as the bytes come
+                    payload.resize(header.len.min(*filled + PIECE_LEN), 0);
+                }
+                match self.source.read(&mut payload[*filled..]).await? {
+                    0 => return Err(FrameError::Torn.into()),
+                    len => *filled += len,
+                }
+            }
+        }
+        let payload = self.begun.take().map(|(_, payload, _)| payload.freeze()).unwrap_or_default();
+        Ok(Some((header.kind, payload)))
     }
-    Ok((header.kind, read_payload(source, header).await?))
+
+    /// As [`Reader::next`], where the stream must not end.
+    pub(super) async fn expect(&mut self, kinds: &[Kind]) -> Result<(Kind, Bytes), S::Error> {
+        Ok(self.next(kinds).await?.ok_or(FrameError::Torn)?)
+    }
 }

@@ -9,10 +9,10 @@ use rustls_pki_types::CertificateDer;
 
 use super::endpoint::Shared;
 use super::event::Event;
-use super::frame::{self, Kind};
+use super::frame::Kind;
 use super::identity::Identity;
 use super::link::{Inner, Link};
-use super::stream::{Incoming, Outgoing, StreamError};
+use super::stream::{Outgoing, StreamError, frames};
 use super::transport;
 
 /// Looks now and then whether the certificate is due, until the endpoint closes.
@@ -90,7 +90,7 @@ async fn ask(link: &Link) -> Result<CertificateDer<'static>, String> {
         let mut send = Outgoing::new(send);
         send.write(Kind::Renew, Bytes::new()).await?;
         send.finish()?;
-        frame::read(&mut Incoming::new(receive), &[Kind::Renewed, Kind::AnswerFailed]).await
+        frames(receive).expect(&[Kind::Renewed, Kind::AnswerFailed]).await
     };
     match asked.await.map_err(|error: StreamError| error.to_string())? {
         (Kind::Renewed, certificate) => Ok(CertificateDer::from(certificate.to_vec())),

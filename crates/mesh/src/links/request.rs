@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 use types::limits::MESH_ANSWER_FRAME_LEN_MAX;
 
-use super::frame::{self, Kind};
+use super::frame::{Kind, Reader};
 use super::link::{Link, SendError};
-use super::stream::{Incoming, Outgoing, StreamError};
+use super::stream::{Incoming, Outgoing, StreamError, frames};
 use super::transport;
 
 /// Why a request got no answer, or not all of it.
@@ -34,18 +34,18 @@ pub enum RequestError {
 /// An answer as it comes in. Dropped before its end, it tells the peer to stop.
 pub struct Response {
     link: Link,
-    stream: Incoming,
+    stream: Reader<Incoming>,
     ended: bool,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Response {
     pub(super) fn new(link: Link, stream: quinn::RecvStream, slot: OwnedSemaphorePermit) -> Self {
-        Self { link, stream: Incoming::new(stream), ended: false, _slot: slot }
+        Self { link, stream: frames(stream), ended: false, _slot: slot }
     }
 
     /// The next piece, of up to [`types::limits::MESH_ANSWER_FRAME_LEN_MAX`] bytes; `None` at the end. An answer is
-    /// complete only if `None` came. Not to be dropped while it waits, unless the whole response is.
+    /// complete only if `None` came. May be dropped while it waits, and asked again.
     ///
     /// # Errors
     /// When the peer fails or the link goes down.
@@ -53,7 +53,7 @@ impl Response {
         if self.ended {
             return Ok(None);
         }
-        match frame::read(&mut self.stream, &[Kind::Answer, Kind::AnswerEnd, Kind::AnswerFailed]).await {
+        match self.stream.expect(&[Kind::Answer, Kind::AnswerEnd, Kind::AnswerFailed]).await {
             Ok((Kind::Answer, bytes)) => Ok(Some(bytes)),
             Ok((Kind::AnswerFailed, reason)) => {
                 Err(RequestError::Failed(String::from_utf8_lossy(&reason).into_owned()))

@@ -14,13 +14,13 @@ use types::limits::{MESH_RECEIVED_LEN_MAX, MESH_RECEIVED_MAX};
 
 use super::endpoint::Shared;
 use super::event::{DownReason, Event, Received};
-use super::frame::{self, FrameError, Kind};
+use super::frame::{FrameError, Kind};
 use super::identity;
 use super::link::{BULK_PRIORITY, Inner, JOURNAL_PRIORITY, Link, Queued, URGENT_PRIORITY};
 use super::probe::Datagram;
 use super::refusal::{Refusal, RefusalKind};
 use super::request::Responder;
-use super::stream::{Incoming, Outgoing, StreamError};
+use super::stream::{Outgoing, StreamError, frames};
 
 /// A link that begins, and what its life needs.
 pub(super) struct Beginning {
@@ -209,10 +209,10 @@ struct Receiver {
 impl Receiver {
     /// A one-way stream: urgent messages or journal frames; its first frame tells.
     async fn receive(self, stream: quinn::RecvStream) -> Result<(), StreamError> {
-        let mut stream = Incoming::new(stream);
+        let mut stream = frames(stream);
         let room = Arc::new(Semaphore::new(MESH_RECEIVED_LEN_MAX));
         let mut class = None;
-        while let Some(header) = frame::read_header(&mut stream).await? {
+        while let Some(header) = stream.header().await? {
             let (of, taken) = match header.kind {
                 Kind::Urgent | Kind::Certificate => (Kind::Urgent, &self.has.urgent),
                 Kind::Journal => (Kind::Journal, &self.has.journal),
@@ -224,7 +224,7 @@ impl Receiver {
             }
             self.told.cancelled().await;
             let permit = take_room(&room, header.len).await;
-            let bytes = frame::read_payload(&mut stream, header).await?;
+            let (_, bytes) = stream.expect(&[header.kind]).await?;
             let peer = self.inner.peer;
             let event = match header.kind {
                 Kind::Certificate => {
@@ -257,7 +257,7 @@ impl Receiver {
 
     /// A stream in both directions: a request, of the user or for a certificate.
     async fn answer(self, send: quinn::SendStream, receive: quinn::RecvStream) -> Result<(), StreamError> {
-        let (kind, bytes) = frame::read(&mut Incoming::new(receive), &[Kind::Request, Kind::Renew]).await?;
+        let (kind, bytes) = frames(receive).expect(&[Kind::Request, Kind::Renew]).await?;
         let mut stream = Outgoing::with_priority(send, BULK_PRIORITY);
         if kind == Kind::Renew {
             let renewed = self.shared.renew_for(&self.inner);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 
-use super::frame::{FrameError, Header, Kind, Source};
+use super::frame::{FrameError, Header, Kind, Reader, Source};
 
 /// Why a stream came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,29 +22,20 @@ pub(super) enum StreamError {
 /// The receiving half.
 pub(super) struct Incoming(RecvStream);
 
-impl Incoming {
-    pub(super) fn new(stream: RecvStream) -> Self {
-        Self(stream)
-    }
+/// Reads the frames of a stream.
+pub(super) fn frames(stream: RecvStream) -> Reader<Incoming> {
+    Reader::new(Incoming(stream))
 }
 
 impl Source for Incoming {
     type Error = StreamError;
 
-    async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.0.read(&mut buffer[filled..]).await {
-                Ok(Some(len)) => filled += len,
-                Ok(None) => break,
-                Err(ReadError::ConnectionLost(error)) => return Err(error.into()),
-                Err(ReadError::Reset(_) | ReadError::ClosedStream | ReadError::IllegalOrderedRead) => {
-                    return Err(StreamError::GivenUp);
-                }
-                Err(ReadError::ZeroRttRejected) => return Err(StreamError::GivenUp),
-            }
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, StreamError> {
+        match self.0.read(buffer).await {
+            Ok(len) => Ok(len.unwrap_or(0)),
+            Err(ReadError::ConnectionLost(error)) => Err(error.into()),
+            Err(_) => Err(StreamError::GivenUp),
         }
-        Ok(filled)
     }
 }
 

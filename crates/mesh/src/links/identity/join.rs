@@ -13,9 +13,9 @@ use super::node::Identity;
 use super::token::{Token, TokenSecret};
 use super::{IdentityError, JoinError, Welcome, certificate, names, tls};
 use crate::links::config::{Clock, Versions};
-use crate::links::frame::{self, Kind};
+use crate::links::frame::Kind;
 use crate::links::refusal::{Refusal, RefusalKind};
-use crate::links::stream::{Incoming, Outgoing};
+use crate::links::stream::{Outgoing, frames};
 use crate::links::transport;
 
 /// How long one address may take to let a newcomer in.
@@ -198,7 +198,7 @@ impl Newcomer<'_> {
         let mut send = Outgoing::new(send);
         send.write(Kind::Join, request.encode()).await.ok()?;
         let _ = send.finish();
-        let answer = frame::read(&mut Incoming::new(receive), &[Kind::Joined]).await;
+        let answer = frames(receive).expect(&[Kind::Joined]).await;
         if answer.is_err() && connection.close_reason().is_none() {
             // the reason may be right behind the end of the stream
             let _ = tokio::time::timeout(Duration::from_millis(500), connection.closed()).await;
