@@ -20,10 +20,12 @@ use types::limits::{
 /// How long a sender must stand still to be taken for blocked.
 const STILL: Duration = Duration::from_millis(400);
 
-/// Sends frames of this length until the link takes no more; how many it took.
-async fn fill_journal(link: &Link, len: usize) -> usize {
+/// Sends frames of this length until the link takes no more, or `max` have gone; how many it took.
+async fn fill_journal(link: &Link, len: usize, max: usize) -> usize {
     let mut taken = 0;
-    while let Ok(sent) = tokio::time::timeout(STILL, link.send_journal(Bytes::from(vec![0; len]))).await {
+    while taken < max
+        && let Ok(sent) = tokio::time::timeout(STILL, link.send_journal(Bytes::from(vec![0; len]))).await
+    {
         sent.unwrap();
         taken += 1;
     }
@@ -82,7 +84,7 @@ async fn a_journal_that_is_not_read_stops_its_sender_within_bounds_and_nothing_e
     // the reader takes events, but does not let go of what replica 2 sent
     let sending = tokio::spawn({
         let link = from_two.clone();
-        async move { fill_journal(&link, FRAME_LEN).await }
+        async move { fill_journal(&link, FRAME_LEN, 1000).await }
     });
     let mut held = Vec::new();
     let taken = loop {
@@ -122,7 +124,7 @@ async fn a_journal_that_is_not_read_stops_its_sender_within_bounds_and_nothing_e
 #[tokio::test]
 async fn many_small_frames_are_bounded_by_their_number() {
     let ((_one, to_two), (two, _to_one)) = pair(&Cluster::new(1)).await;
-    let filled = fill_journal(&to_two, 0).await;
+    let filled = fill_journal(&to_two, 0, 1_000_000).await;
     // each takes eight bytes of the stream's window, and what is in hand is counted by the message
     let bound = MESH_JOURNAL_QUEUE_MAX + MESH_STREAM_WINDOW_LEN as usize / 8 + MESH_RECEIVED_MAX + 2;
     assert!(filled > MESH_RECEIVED_MAX && filled <= bound, "{filled} taken, at most {bound}");
