@@ -9,7 +9,7 @@ use dace::SubmitError;
 use store::journal::{Append, Base, Flushed, Kept, KeptKind, Record, Refused, Writer};
 use store::state::FjallState;
 use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
-use types::{CommandId, Timestamp};
+use types::Timestamp;
 
 use super::inbox::Inbox;
 use super::waiting::Waiting;
@@ -234,7 +234,7 @@ impl Loop {
         let is_full = drained.said.len() >= BATCH_RECORDS_MAX / 2 || drained.len > BATCH_LEN_MAX / 4;
         if is_full {
             let (said, kept) = (core::mem::take(&mut drained.said), core::mem::take(&mut drained.kept));
-            drained.pieces.push(self.piece(said, kept));
+            drained.pieces.push(self.append_of(said, kept));
             drained.len = 0;
         }
     }
@@ -254,14 +254,14 @@ impl Loop {
         self.append_backlog()
     }
 
-    fn piece(&self, said: Vec<Record>, kept: Vec<Kept>) -> Append {
+    fn append_of(&self, said: Vec<Record>, kept: Vec<Kept>) -> Append {
         Append { group: self.shared.group, incarnation: self.replica.status().incarnation, said, kept }
     }
 
     fn queue(&mut self, said: Vec<Record>, mut kept: Vec<Kept>) {
         self.heads_due_ns = None;
         kept.append(&mut self.heads);
-        let piece = self.piece(said, kept);
+        let piece = self.append_of(said, kept);
         self.backlog.push_back(piece);
     }
 
