@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) quorum: usize,
     /// How many of them are, as the loop sees it.
     pub(crate) reachable: AtomicUsize,
+    /// Whether the core has opened its incarnation; of no matter in a group of one.
+    pub(crate) opened: AtomicBool,
     /// Whether the genesis is executed here.
     pub(crate) founded: AtomicBool,
     pub(crate) incarnation: AtomicU32,
@@ -111,6 +113,9 @@ impl Shared {
         let reachable = self.reachable.load(Ordering::Relaxed);
         if reachable < self.quorum {
             return Err(WriteError::NoQuorum { reachable, members: self.members, needed: self.quorum });
+        }
+        if !self.opened.load(Ordering::Relaxed) {
+            return Err(WriteError::NotReady("the other members have not vouched for its journal yet".to_owned()));
         }
         if !self.founded.load(Ordering::Relaxed) {
             return Err(WriteError::NotReady("it has not caught up with its group".to_owned()));

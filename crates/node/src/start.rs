@@ -432,6 +432,7 @@ fn run(
         members: group.members.len(),
         quorum: group.members.len() - usize::try_from(group.faults).unwrap_or(0),
         reachable: AtomicUsize::new(1),
+        opened: AtomicBool::new(false),
         founded: AtomicBool::new(founded),
         incarnation: AtomicU32::new(replica.status().incarnation.0),
         peers,

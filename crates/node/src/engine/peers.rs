@@ -389,6 +389,8 @@ impl Loop {
     /// of these commands has an effect.
     fn found(&mut self) -> Result<(), String> {
         let now = clock::now();
+        let is_running = self.replica.status().phase == dace::Phase::Running;
+        self.shared.opened.store(is_running, Ordering::Relaxed);
         if self.shared.founded.load(Ordering::Relaxed) || now.mono_ns < self.found_due_ns {
             return Ok(());
         }
@@ -405,7 +407,7 @@ impl Loop {
         let place = self.shared.genesis.members.iter().position(|member| member.replica == self.shared.replica);
         let patience = FOUND_PATIENCE_NS * u64::try_from(place.unwrap_or(0)).unwrap_or(0);
         let is_turn = now.mono_ns >= self.started_ns + patience;
-        if !is_turn || self.proposed_founding || self.replica.status().phase != dace::Phase::Running {
+        if !is_turn || self.proposed_founding || !is_running {
             return Ok(());
         }
         let (command, submission) =

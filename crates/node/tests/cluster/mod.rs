@@ -30,14 +30,14 @@ pub struct Net {
 }
 
 struct TestLink {
-    ordered: mpsc::Sender<Bytes>,
+    ordered: mpsc::Sender<(tokio::time::Instant, Bytes)>,
     urgent: mpsc::Sender<Bytes>,
     delay: Duration,
 }
 
 impl Link for TestLink {
     fn send(&self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkClosed>> {
-        async move { self.ordered.send(frame).await.map_err(|_| LinkClosed) }.boxed()
+        async move { self.ordered.send((tokio::time::Instant::now(), frame)).await.map_err(|_| LinkClosed) }.boxed()
     }
 
     fn send_urgent(&self, frame: Bytes) {
@@ -71,21 +71,19 @@ impl Net {
     }
 
     fn connect(&self, (from, origin): (u32, &Peers), (to, target): (u32, &Peers)) {
-        let (ordered, mut frames) = mpsc::channel::<Bytes>(64);
+        let (ordered, mut frames) = mpsc::channel::<(tokio::time::Instant, Bytes)>(1024);
         let (urgent, mut urgents) = mpsc::channel::<Bytes>(64);
         let delay = self.delay;
         origin.up(ReplicaId(to), Arc::new(TestLink { ordered, urgent, delay }));
         let way = self.ways[&(from, to)].clone();
         let (peers, lossy) = (target.clone(), way.clone());
         tokio::spawn(async move {
-            let mut pipe = tokio::time::Instant::now();
-            while let Some(frame) = frames.recv().await {
+            while let Some((sent, frame)) = frames.recv().await {
                 // A cut link carries nothing, and loses nothing of what is ordered: it is carried when it is mended.
                 while way.is_cut.load(Ordering::SeqCst) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                pipe = pipe.max(tokio::time::Instant::now() + delay);
-                tokio::time::sleep_until(pipe).await;
+                tokio::time::sleep_until(sent + delay).await;
                 if peers.frame(ReplicaId(from), &frame).await.is_err() {
                     return;
                 }
@@ -130,6 +128,7 @@ impl Group {
             let name = format!("{}.entangle/replica/{replica}", cluster());
             members.push(Member { replica: ReplicaId(replica), name, key: opened.node.public_key() });
         }
+        let began = std::time::Instant::now();
         let empty = (0..nodes).map(|_| None).collect();
         let mut group = Self { folder, net: Net::new(nodes, delay), members, faults, nodes: empty };
         for replica in 1..=nodes {
@@ -138,6 +137,7 @@ impl Group {
         for replica in 1..=nodes {
             group.is_ready(replica).await;
         }
+        eprintln!("started in {:?}", began.elapsed());
         group
     }
 
@@ -210,9 +210,11 @@ pub async fn within<T>(patience: Duration, ask: impl AsyncFn() -> Option<T>) -> 
 
 impl Group {
     pub async fn stop(self) {
+        let began = std::time::Instant::now();
         for node in self.nodes.into_iter().flatten() {
             node.shutdown().await;
         }
+        eprintln!("stopped in {:?}", began.elapsed());
     }
 
     /// Writes once more, waits until all have sealed that, and compares what they have signed.
