@@ -457,6 +457,7 @@ fn run(
         folder: Mutex::new(Some(folder)),
         config,
     });
+    shared.peers.serve(Arc::downgrade(&shared));
     spawn(&shared, &group, journal, replica, sealer)?;
     crate::housekeeping::spawn(&shared);
     Ok(Node { shared })

@@ -132,6 +132,22 @@ async fn all_stop_and_start_again_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_outlives_the_node_that_took_it() {
+    let mut group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    let large = bytes(7, 9 << 20);
+    put(group.node(1), "photos", "large", &large).await;
+    group.stop_node(1).await;
+    for reader in [2, 3] {
+        assert_eq!(read(group.node(reader), "large").await.as_ref(), Some(&large), "at {reader}");
+    }
+    group.stop_node(3).await;
+    let refused = group.node(2).place().err();
+    assert!(matches!(refused, None | Some(WriteError::NoQuorum { .. })), "{refused:?}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn five_nodes_survive_two() {
     let mut group = Group::start(5, 2, NO_DELAY).await;
     create_bucket(group.node(1), "photos").await;

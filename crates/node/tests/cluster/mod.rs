@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use node::keys::Keys;
-use node::peer::{Link, LinkClosed, Peers};
+use node::peer::{Link, LinkClosed, Peers, RequestFailed};
 use node::{GroupConfig, Node, NodeConfig};
 use tokio::sync::mpsc;
 use types::command::Member;
@@ -33,6 +33,9 @@ struct TestLink {
     ordered: mpsc::Sender<(tokio::time::Instant, Bytes)>,
     urgent: mpsc::Sender<Bytes>,
     delay: Duration,
+    from: ReplicaId,
+    target: Peers,
+    way: Arc<Way>,
 }
 
 impl Link for TestLink {
@@ -42,6 +45,19 @@ impl Link for TestLink {
 
     fn send_urgent(&self, frame: Bytes) {
         let _ = self.urgent.try_send(frame);
+    }
+
+    fn request(&self, request: Bytes, len_max: usize) -> BoxFuture<'_, Result<Bytes, RequestFailed>> {
+        async move {
+            tokio::time::sleep(self.delay).await;
+            while self.way.is_cut.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let answer = self.target.request(self.from, &request).await.map_err(RequestFailed)?;
+            tokio::time::sleep(self.delay).await;
+            if answer.len() > len_max { Err(RequestFailed("too long".to_owned())) } else { Ok(answer) }
+        }
+        .boxed()
     }
 
     fn round_trip(&self) -> Option<Duration> {
@@ -74,8 +90,9 @@ impl Net {
         let (ordered, mut frames) = mpsc::channel::<(tokio::time::Instant, Bytes)>(1024);
         let (urgent, mut urgents) = mpsc::channel::<Bytes>(64);
         let delay = self.delay;
-        origin.up(ReplicaId(to), Arc::new(TestLink { ordered, urgent, delay }));
         let way = self.ways[&(from, to)].clone();
+        let link = TestLink { ordered, urgent, delay, from: ReplicaId(from), target: target.clone(), way: way.clone() };
+        origin.up(ReplicaId(to), Arc::new(link));
         let (peers, lossy) = (target.clone(), way.clone());
         tokio::spawn(async move {
             while let Some((sent, frame)) = frames.recv().await {
