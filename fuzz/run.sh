@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-target=${1:?a target: journal_reader, ledger_parsers, command_codec}
+target=${1:?a target: journal_reader, ledger_parsers, command_codec, mesh_frames}
 seconds=${2:-60}
 build=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 unset CARGO_TARGET_DIR

@@ -126,3 +126,58 @@ pub const SIDE_LEN_MAX: usize = 16 * 1024;
 pub const RECEIPT_LEN_MAX: usize = 64 * 1024;
 /// Bytes of a checkpoint note.
 pub const NOTE_LEN_MAX: usize = 16 * 1024;
+
+/// Bytes of an urgent message between replicas.
+pub const MESH_URGENT_LEN_MAX: usize = 64 * 1024;
+/// Urgent messages to one replica that wait to be sent; one more drops the oldest.
+pub const MESH_URGENT_QUEUE_MAX: usize = 1024;
+/// Bytes of urgent messages to one replica that wait to be sent; more drop the oldest.
+pub const MESH_URGENT_QUEUE_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one frame of a journal stream: a batch, and room for what its owner puts around it.
+pub const MESH_JOURNAL_FRAME_LEN_MAX: usize = BATCH_LEN_MAX + 1024 * 1024;
+/// Bytes of journal frames to one replica that wait to be sent, beside one frame that may always wait; a full queue makes
+/// the sender wait.
+pub const MESH_JOURNAL_QUEUE_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Journal frames to one replica that wait to be sent.
+pub const MESH_JOURNAL_QUEUE_MAX: usize = 256;
+/// Bytes of a request to another replica.
+pub const MESH_REQUEST_LEN_MAX: usize = 64 * 1024;
+/// Bytes of one frame of an answer; an answer has as many as it wants.
+pub const MESH_ANSWER_FRAME_LEN_MAX: usize = 256 * 1024;
+/// Requests that one replica has open at another; one more waits.
+pub const MESH_REQUESTS_MAX: u32 = 16;
+/// Bytes of one stream that were sent and not yet read at the other end.
+pub const MESH_STREAM_WINDOW_LEN: u32 = 4 * 1024 * 1024;
+/// Bytes received from one replica that the user of the mesh has in hand, per class (urgent, journal), beside one message
+/// that it may always have; above it nothing more is read from the wire.
+pub const MESH_RECEIVED_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Messages received from one replica that the user of the mesh has in hand, per class.
+pub const MESH_RECEIVED_MAX: usize = 1024;
+/// Events of all replicas that wait for the user of the mesh.
+pub const MESH_EVENTS_MAX: usize = 8192;
+/// Connections from strangers whose handshake is under way; one more is not answered.
+pub const MESH_HANDSHAKES_MAX: usize = 64;
+/// Handshakes with strangers under way above which an address must first prove that it receives.
+pub const MESH_HANDSHAKES_FREE: usize = 8;
+/// Handshakes under way with addresses at which a peer is expected: room that strangers cannot take.
+pub const MESH_PEER_HANDSHAKES_MAX: usize = 2 * MEMBERS_MAX;
+/// First packets of connections that wait to be looked at.
+pub const MESH_INCOMING_MAX: usize = 256;
+/// Bytes kept of one connection before it is looked at.
+pub const MESH_INCOMING_LEN_MAX: u64 = 16 * 1024;
+/// Bytes kept of all connections before they are looked at.
+pub const MESH_INCOMING_TOTAL_LEN_MAX: u64 = 1024 * 1024;
+/// Bytes of what a newcomer and its cluster tell each other at the join.
+pub const MESH_WELCOME_LEN_MAX: usize = 16 * 1024;
+/// Addresses of one replica, and of one join token.
+pub const MESH_ADDRESSES_MAX: usize = 8;
+/// Bytes of a certificate of the mesh.
+pub const MESH_CERTIFICATE_LEN_MAX: usize = 4 * 1024;
+/// Bytes of the reason that a connection is closed with.
+pub const MESH_REASON_LEN_MAX: usize = 512;
+/// Probes sent whose echo has not come; one more forgets the oldest.
+pub const MESH_PROBES_MAX: usize = 256;
+/// Measurements of delay, and of intervals between probes, that one link remembers.
+pub const MESH_SAMPLES_MAX: usize = 512;
+/// Datagrams on their way through one direction of an emulated link; one more is lost.
+pub const MESH_EMULATED_MAX: usize = 65_536;

@@ -28,7 +28,8 @@ const ALLOWED_IN_CORES: [&str; 15] = [
 const STRANGERS: [&str; 3] = ["dace", "catalog", "ledger"];
 
 /// Libraries that stay inside one crate.
-const CONFINED: [(&str, &str); 3] = [("s3s", "gateway"), ("object_store", "store"), ("fjall", "store")];
+const CONFINED: [(&str, &str); 4] =
+    [("s3s", "gateway"), ("object_store", "store"), ("fjall", "store"), ("quinn", "mesh")];
 
 /// Crates that nothing but development uses.
 const DEVELOPMENT: [&str; 3] = ["sim", "bench", "xtask"];

@@ -1,0 +1,111 @@
+//! What an endpoint is told when it is bound.
+
+use core::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::identity::Authority;
+
+/// The wall clock that certificates and tokens are judged by. Nothing else in the mesh reads it: waiting is done by a
+/// clock that no one sets.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Clock {
+    /// The clock of the system.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::from_fn(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+    }
+
+    /// A clock that shows what `now_s` returns: seconds since the Unix epoch.
+    #[must_use]
+    pub fn from_fn(now_s: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now_s))
+    }
+
+    /// Seconds since the Unix epoch.
+    #[must_use]
+    pub fn now_s(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock(..)")
+    }
+}
+
+/// The versions of the mesh protocol that a build speaks. Two nodes use the highest that both speak; where there is none,
+/// each is told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub min: u16,
+    /// The newest.
+    pub max: u16,
+}
+
+impl Versions {
+    /// What this build speaks.
+    pub const CURRENT: Self = Self { min: 1, max: 1 };
+
+    /// The version that two nodes use, if there is one.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let best = self.max.min(other.max);
+        (best >= self.min.max(other.min)).then_some(best)
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max { write!(f, "{}", self.min) } else { write!(f, "{} to {}", self.min, self.max) }
+    }
+}
+
+/// How an endpoint behaves. [`Config::new`] gives what suits links between regions.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address of the UDP socket.
+    pub bind: SocketAddr,
+    /// The protocol versions to speak; held down during a rolling upgrade, and by tests.
+    pub versions: Versions,
+    /// Time between two probes of a link. Suspicion is counted from their arrival.
+    pub probe_interval: Duration,
+    /// A link on which nothing arrives for so long is down.
+    pub idle_timeout: Duration,
+    /// A handshake and the greeting after it take at most so long.
+    pub handshake_timeout: Duration,
+    /// Time before the first dial after a failed one; doubles with each, and is blurred by up to a half.
+    pub redial_after: Duration,
+    /// The longest time between two dials.
+    pub redial_after_max: Duration,
+    /// Time between two looks at whether certificates have to be renewed or have expired.
+    pub certificate_check_interval: Duration,
+    /// What time it is, for certificates and tokens.
+    pub clock: Clock,
+    /// The cluster's authority, where this node keeps it: it then takes in newcomers and renews certificates of its peers.
+    pub authority: Option<Arc<Authority>>,
+}
+
+impl Config {
+    /// The usual configuration, on this address.
+    #[must_use]
+    pub fn new(bind: SocketAddr) -> Self {
+        Self {
+            bind,
+            versions: Versions::CURRENT,
+            probe_interval: Duration::from_millis(50),
+            idle_timeout: Duration::from_secs(3),
+            handshake_timeout: Duration::from_secs(5),
+            redial_after: Duration::from_millis(50),
+            redial_after_max: Duration::from_secs(2),
+            certificate_check_interval: Duration::from_secs(30),
+            clock: Clock::system(),
+            authority: None,
+        }
+    }
+}
