@@ -10,10 +10,12 @@
 //! | the newest records and the last beat, as the loop publishes them | `tail.rs` |
 //! | bodies in the vaults of several members | `chunks.rs` |
 //! | one task a reader: feeds it the journal, from memory or from the disk | `feed.rs` |
+//! | the mesh as the carrier | `links.rs` |
 //! | what the loop does about peers | `engine/peers.rs` |
 
 pub(crate) mod chunks;
 pub(crate) mod feed;
+pub mod links;
 pub(crate) mod tail;
 pub(crate) mod wire;
 

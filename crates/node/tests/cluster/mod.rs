@@ -132,7 +132,22 @@ pub struct Group {
 }
 
 impl Group {
+    /// Members that run and are linked, as soon as they take work.
     pub async fn start(nodes: u32, faults: u32, delay: Duration) -> Self {
+        let began = std::time::Instant::now();
+        let mut group = Self::found(nodes, faults, delay);
+        for replica in 1..=nodes {
+            group.start_node(replica);
+        }
+        for replica in 1..=nodes {
+            group.is_ready(replica).await;
+        }
+        eprintln!("started in {:?}", began.elapsed());
+        group
+    }
+
+    /// Folders and keys of members, of which none runs.
+    pub fn found(nodes: u32, faults: u32, delay: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut members = Vec::new();
         for replica in 1..=nodes {
@@ -145,17 +160,8 @@ impl Group {
             let name = format!("{}.entangle/replica/{replica}", cluster());
             members.push(Member { replica: ReplicaId(replica), name, key: opened.node.public_key() });
         }
-        let began = std::time::Instant::now();
         let empty = (0..nodes).map(|_| None).collect();
-        let mut group = Self { folder, net: Net::new(nodes, delay), members, faults, nodes: empty };
-        for replica in 1..=nodes {
-            group.start_node(replica);
-        }
-        for replica in 1..=nodes {
-            group.is_ready(replica).await;
-        }
-        eprintln!("started in {:?}", began.elapsed());
-        group
+        Self { folder, net: Net::new(nodes, delay), members, faults, nodes: empty }
     }
 
     pub fn folder(&self) -> &Path {
@@ -168,6 +174,16 @@ impl Group {
 
     /// Starts a member and links it with those that run.
     pub fn start_node(&mut self, replica: u32) {
+        self.start_unlinked(replica);
+        let node = self.node(replica);
+        for (other, running) in (1..).zip(&self.nodes).filter(|(other, _)| *other != replica) {
+            if let Some(running) = running {
+                self.net.link((replica, node.peers()), (other, running.peers()));
+            }
+        }
+    }
+
+    pub fn start_unlinked(&mut self, replica: u32) {
         let mut config = NodeConfig::new(self.folder.path().join(replica.to_string()));
         config.reserve_len = 0;
         config.write_timeout = Duration::from_secs(20);
@@ -177,13 +193,7 @@ impl Group {
             members: self.members.clone(),
             faults: self.faults,
         });
-        let node = Node::start(config).unwrap();
-        for (other, running) in (1..).zip(&self.nodes) {
-            if let Some(running) = running {
-                self.net.link((replica, node.peers()), (other, running.peers()));
-            }
-        }
-        self.nodes[replica as usize - 1] = Some(node);
+        self.nodes[replica as usize - 1] = Some(Node::start(config).unwrap());
     }
 
     pub async fn stop_node(&mut self, replica: u32) {
