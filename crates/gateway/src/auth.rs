@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node::Node;
+use types::{Slot, SlotSet};
 use parking_lot::RwLock;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
@@ -33,14 +34,21 @@ impl Secrets {
         self.kept.write().remove(access_key);
     }
 
-    fn secret(&self, access_key: &str) -> S3Result<SecretKey> {
+    async fn secret(&self, access_key: &str) -> S3Result<SecretKey> {
         let now = Instant::now();
         if let Some((secret, until)) = self.kept.read().get(access_key)
             && now < *until
         {
             return Ok(secret.clone());
         }
-        let found = self.node.secret(access_key).map_err(|error| error::read(&error))?;
+        let find = || self.node.secret(access_key).map_err(|error| error::read(&error));
+        let mut found = find()?;
+        if found.is_none() {
+            // It may have been made at another node a moment ago. Any slot will do: access keys are of all.
+            let slots = SlotSet::of(vec![Slot(0)]);
+            self.node.catch_up(slots).await.map_err(|error| error::write(&error))?;
+            found = find()?;
+        }
         let Some(found) = found else {
             self.forget(access_key);
             return Err(s3_error!(InvalidAccessKeyId));
@@ -58,6 +66,6 @@ impl Secrets {
 #[async_trait::async_trait]
 impl S3Auth for Secrets {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        self.secret(access_key)
+        self.secret(access_key).await
     }
 }

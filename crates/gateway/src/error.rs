@@ -77,8 +77,8 @@ pub(crate) fn refusal(refusal: &Refusal) -> S3Error {
 pub(crate) fn write(error: &WriteError) -> S3Error {
     let mut answer = match error {
         WriteError::SlowDown(_) => s3_error!(SlowDown, "Please reduce your request rate."),
-        WriteError::DiskFull { .. } => {
-            // Not 507: the SDKs try 503 again, and there may be room by then.
+        // A full disk is not 507: the SDKs try 503 again, and there may be room by then.
+        WriteError::DiskFull { .. } | WriteError::NotReady(_) | WriteError::NoQuorum { .. } => {
             S3Error::with_message(S3ErrorCode::ServiceUnavailable, sentence(&error.to_string()))
         }
         WriteError::Stopping => s3_error!(ServiceUnavailable, "The server is stopping. Please try again."),

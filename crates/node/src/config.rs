@@ -3,6 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use types::command::Member;
+use types::{ClusterId, ReplicaId};
+
+/// The group that a node is a member of, as it was founded. Equal at all members but for `replica`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupConfig {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This replica.
+    pub replica: ReplicaId,
+    /// The members and their public keys, in rising replica order.
+    pub members: Vec<Member>,
+    /// How many of them may fail: `1 <= f <= (n - 1) / 2`, and 0 when `n <= 2`.
+    pub faults: u32,
+}
+
+impl GroupConfig {
+    /// The other members.
+    pub fn others(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.members.iter().map(|member| member.replica).filter(|replica| *replica != self.replica)
+    }
+}
+
 /// Settings of one node. [`NodeConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -28,6 +51,8 @@ pub struct NodeConfig {
     pub checkpoint_len: u64,
     /// The region that this node says it is in.
     pub region: String,
+    /// The group, if there is more than this node. Its keys folder must be there: all members share the cluster key.
+    pub group: Option<GroupConfig>,
 }
 
 impl NodeConfig {
@@ -47,6 +72,7 @@ impl NodeConfig {
             receipts: true,
             checkpoint_len: 4 * types::limits::SEGMENT_LEN,
             region: "us-east-1".to_owned(),
+            group: None,
         }
     }
 }

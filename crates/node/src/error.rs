@@ -86,6 +86,19 @@ pub enum WriteError {
         /// The reserve.
         reserve: u64,
     },
+    /// The node takes no work yet, or not now. Nothing was proposed.
+    #[error("the node is not ready: {0}; try again soon, or send the request to another node")]
+    NotReady(String),
+    /// Too few members of the group can be reached. Nothing was proposed.
+    #[error("{reachable} of {members} members can be reached, and {needed} are needed; look after the others or the links to them")]
+    NoQuorum {
+        /// Members that can be reached, this one among them.
+        reachable: usize,
+        /// All members.
+        members: usize,
+        /// How many must be reached.
+        needed: usize,
+    },
     /// The node is shutting down. Nothing was proposed.
     #[error("the node is stopping; send the request to another one, or again when it is back")]
     Stopping,
@@ -112,7 +125,15 @@ impl WriteError {
     /// Whether the same request may be sent again without doing its work twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::SlowDown(_) | Self::DiskFull { .. } | Self::Stopping | Self::Body(_))
+        matches!(
+            self,
+            Self::SlowDown(_)
+                | Self::DiskFull { .. }
+                | Self::NotReady(_)
+                | Self::NoQuorum { .. }
+                | Self::Stopping
+                | Self::Body(_)
+        )
     }
 
     /// Whether the write may have taken place although it was not acknowledged.

@@ -16,6 +16,7 @@ mod housekeeping;
 pub mod keys;
 pub mod metrics;
 mod node;
+pub mod peer;
 pub mod progress;
 mod proofs;
 mod read;
@@ -26,7 +27,7 @@ mod status;
 pub mod verify;
 mod write;
 
-pub use config::{NodeConfig, keys_beside};
+pub use config::{GroupConfig, NodeConfig, keys_beside};
 pub use error::{BodyError, StartError, WriteError};
 pub use keys::Secret;
 pub use node::Node;

@@ -1,6 +1,6 @@
 //! The handle of a running node, and what its threads and its callers share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use catalog::query;
@@ -14,15 +14,16 @@ use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{DeleteAccessKey, Genesis, PutAccessKey, VersionSelector};
 use types::state::ReadError;
-use types::{ClusterId, Epoch, GroupId, Incarnation, Op, OrderKey, Outcome, ReplicaId};
+use types::{ClusterId, Epoch, GroupId, Op, OrderKey, Outcome, ReplicaId, SlotSet};
 
 use crate::config::NodeConfig;
-use crate::engine::Event;
 use crate::engine::inbox::Inbox;
+use crate::engine::{Event, Submitted};
 use crate::error::{StartError, WriteError};
 use crate::folder::DataFolder;
 use crate::keys::{Keys, Secret};
 use crate::metrics::Metrics;
+use crate::peer::Peers;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::{CachedObject, ObjectCache};
 use crate::read::{BodyStream, ReadView};
@@ -31,7 +32,6 @@ use crate::space::Space;
 use crate::write::accept::{Wait, WriteRequest};
 use crate::write::ack::Written;
 use crate::write::place::BodyWriter;
-use crate::write::propose::Proposal;
 use crate::write::seal::Head;
 
 /// A running node. Cheap to clone; the node lives until [`Node::shutdown`] or the end of the process.
@@ -49,8 +49,19 @@ pub(crate) struct Shared {
     pub(crate) group: GroupId,
     pub(crate) epoch: Epoch,
     pub(crate) replica: ReplicaId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) inbox: Arc<Inbox<Proposal, Event>>,
+    /// Members of the group.
+    pub(crate) members: usize,
+    /// How many of them must be reached: `n - f`.
+    pub(crate) quorum: usize,
+    /// How many of them are, as the loop sees it.
+    pub(crate) reachable: AtomicUsize,
+    /// Whether the core has opened its incarnation; of no matter in a group of one.
+    pub(crate) opened: AtomicBool,
+    /// Whether the genesis is executed here.
+    pub(crate) founded: AtomicBool,
+    pub(crate) incarnation: AtomicU32,
+    pub(crate) peers: Peers,
+    pub(crate) inbox: Arc<Inbox<Submitted, Event>>,
     /// The journal's writer lives as long as the loop and the sealer.
     pub(crate) journal: OnceLock<Weak<Writer>>,
     pub(crate) overlay: Arc<Overlay>,
@@ -89,6 +100,25 @@ impl Shared {
         }
         if self.stopping.load(Ordering::Relaxed) {
             return Err(WriteError::Stopping);
+        }
+        Ok(())
+    }
+
+    /// Whether the node takes commands and reads now; else why not.
+    pub(crate) fn ready(&self) -> Result<(), WriteError> {
+        self.running()?;
+        if self.members == 1 {
+            return Ok(());
+        }
+        let reachable = self.reachable.load(Ordering::Relaxed);
+        if reachable < self.quorum {
+            return Err(WriteError::NoQuorum { reachable, members: self.members, needed: self.quorum });
+        }
+        if !self.opened.load(Ordering::Relaxed) {
+            return Err(WriteError::NotReady("the other members have not vouched for its journal yet".to_owned()));
+        }
+        if !self.founded.load(Ordering::Relaxed) {
+            return Err(WriteError::NotReady("it has not caught up with its group".to_owned()));
         }
         Ok(())
     }
@@ -179,7 +209,24 @@ impl Node {
 
     /// Whether the node takes reads and writes; else why not.
     pub fn ready(&self) -> Result<(), WriteError> {
-        self.shared.running()
+        self.shared.ready()
+    }
+
+    /// Where the links to the other members bring what they have.
+    #[must_use]
+    pub fn peers(&self) -> &Peers {
+        &self.shared.peers
+    }
+
+    /// Returns when what this node answers from its own state has every write of these slots that anyone was told of
+    /// before the call: a round trip to the nearest majority, and nothing in a group of one.
+    pub async fn catch_up(&self, slots: SlotSet) -> Result<(), WriteError> {
+        crate::read::barrier::catch_up(&self.shared, slots).await
+    }
+
+    /// A linearizable view of the whole state ([`Node::read`]) that has every write of which anyone was told before.
+    pub async fn read_caught_up(&self) -> Result<ReadView, WriteError> {
+        crate::read::barrier::view(&self.shared).await.map(ReadView::new)
     }
 
     /// Writes: returns once the command is durable and executed (or, with [`Wait::Included`], in the log).

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use dace::{Config as CoreConfig, Core, Restore};
@@ -12,25 +12,28 @@ use ledger::Entry;
 use ledger::policy::Policy;
 use parking_lot::Mutex;
 use store::disk::{Disk, RealDisk};
-use store::journal::{Journal, JournalOptions, KeptKind, Writer, WriterOptions};
+use store::journal::{Journal, JournalOptions, KeptKind, Replayed, Writer, WriterOptions};
 use store::log::LogFiles;
 use store::state::{FjallOptions, FjallState};
 use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{Genesis, Member};
+use types::journal::RecordHeader;
 use types::limits::{BODIES_MAX, CHUNKS_AHEAD_MAX, SUBMIT_QUEUE_MAX};
 use types::sign::Signer as _;
 use types::{ClusterId, CommandId, Epoch, GroupId, ReplicaId};
 
 use crate::clock;
-use crate::config::NodeConfig;
+use crate::config::{GroupConfig, NodeConfig};
 use crate::engine::inbox::Inbox;
-use crate::engine::{Event, Loop, Sealing};
+use crate::engine::{Event, Loop, Neighbours, Sealing, Waiting};
 use crate::error::StartError;
 use crate::folder::{DataFolder, write_durably};
 use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
 use crate::node::{Node, Published, Shared};
+use crate::peer::Peers;
+use crate::peer::feed::from_stored;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::ObjectCache;
 use crate::replica::overlay::{Layered, Overlay};
@@ -45,12 +48,12 @@ pub(crate) const EPOCH: Epoch = Epoch(1);
 /// Its one replica.
 pub(crate) const REPLICA: ReplicaId = ReplicaId(1);
 
-/// Reads the cluster id of a data folder, or draws one for a fresh folder.
-pub(crate) fn cluster_id(folder: &DataFolder, create: bool) -> Result<ClusterId, StartError> {
+/// Reads the cluster id of a data folder, or draws one for a fresh folder; `given`: what it must be.
+pub(crate) fn cluster_id(folder: &DataFolder, create: bool, given: Option<ClusterId>) -> Result<ClusterId, StartError> {
     let path = folder.root().join("cluster");
     let io = |source| StartError::Io { path: path.clone(), source };
     if create && !path.exists() {
-        let id = ClusterId(random());
+        let id = given.unwrap_or_else(|| ClusterId(random()));
         write_durably(&path, format!("{id}\n").as_bytes()).map_err(io)?;
         return Ok(id);
     }
@@ -70,15 +73,29 @@ pub(crate) fn cluster_id(folder: &DataFolder, create: bool) -> Result<ClusterId,
         let pair = core::str::from_utf8(&digits[at..at + 2]).expect("checked to be hex digits");
         *byte = u8::from_str_radix(pair, 16).expect("checked to be hex digits");
     }
-    Ok(ClusterId(id))
+    match given {
+        Some(given) if given.0 != id => Err(wrong(&format!(
+            "the folder is of another cluster than {given}, which this node is told to be a member of; give it the \
+             folder of that cluster, or a new one"
+        ))),
+        _ => Ok(ClusterId(id)),
+    }
 }
 
-/// The first configuration of a lone node.
-pub(crate) fn genesis(cluster: ClusterId, key: [u8; 32]) -> Genesis {
+/// The group of a lone node.
+pub(crate) fn alone(cluster: ClusterId, key: [u8; 32]) -> GroupConfig {
+    let member = Member { replica: REPLICA, name: format!("{cluster}.entangle/replica/{REPLICA}"), key };
+    GroupConfig { cluster, replica: REPLICA, members: vec![member], faults: 0 }
+}
+
+/// The first configuration of a group.
+pub(crate) fn genesis(group: &GroupConfig) -> Genesis {
+    let cluster = group.cluster;
     Genesis {
         cluster,
         origin: format!("{cluster}.entangle/group/{GROUP}"),
-        members: vec![Member { replica: REPLICA, name: format!("{cluster}.entangle/replica/{REPLICA}"), key }],
+        members: group.members.clone(),
+        // One signature tells who vouches; how many a verifier asks for is the verifier's policy.
         quorum: 1,
     }
 }
@@ -98,6 +115,7 @@ pub(crate) struct Recovered {
     pub(crate) state: Arc<FjallState>,
     pub(crate) log: Arc<LogFiles>,
     pub(crate) overlay: Arc<Overlay>,
+    group: GroupConfig,
     genesis: Genesis,
 }
 
@@ -108,12 +126,14 @@ pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
         .map_err(|source| StartError::Io { path: journal_folder, source })?
         .next()
         .is_none();
-    let keys = Keys::open(&config.keys, unused)?;
-    let cluster = cluster_id(&folder, unused)?;
+    // The cluster key of a larger group is shared, so it is not made here.
+    let keys = Keys::open(&config.keys, unused && config.group.is_none())?;
+    let cluster = cluster_id(&folder, unused, config.group.as_ref().map(|group| group.cluster))?;
     let vault = open_vault(&folder, unused, config.reserve_len)?;
     let places =
         Places { journal: open_disk(folder.journal())?, ledger: open_disk(folder.ledger())?, state: folder.state() };
-    let recovered = recover(places, config.state_cache_len, config.ledger, &keys, cluster)?;
+    let group = config.group.clone().unwrap_or_else(|| alone(cluster, keys.node.public_key()));
+    let recovered = recover(places, config.state_cache_len, config.ledger, &keys, group)?;
     opens_secrets(&recovered, &keys, &config.keys)?;
     run(config, folder, keys, vault, recovered)
 }
@@ -155,9 +175,11 @@ pub(crate) fn recover(
     cache_len: u64,
     ledger: bool,
     keys: &Keys,
-    cluster: ClusterId,
+    group: GroupConfig,
 ) -> Result<Recovered, StartError> {
-    let (journal, report) = Journal::open(places.journal, JournalOptions::new(cluster, REPLICA), keys.node.clone())
+    is_member(&group, keys)?;
+    let options = JournalOptions::new(group.cluster, group.replica);
+    let (journal, report) = Journal::open(places.journal, options, keys.node.clone())
         .map_err(|error| StartError::Journal(error.to_string()))?;
     if let Some(torn) = &report.torn {
         tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
@@ -170,13 +192,20 @@ pub(crate) fn recover(
     let overlay = Arc::new(Overlay::default());
     let sealer = Sealer::resume((EPOCH, GROUP), state.clone(), log.clone(), overlay.clone(), ledger)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
-    let core_config = CoreConfig { group: GROUP, replica: REPLICA, members: vec![REPLICA], f: 0, epoch: EPOCH };
+    let members = group.members.iter().map(|member| member.replica).collect();
+    let core_config = CoreConfig { group: GROUP, replica: group.replica, members, f: group.faults, epoch: EPOCH };
     let base = journal.base(GROUP).map(|base| base.bytes.to_vec());
     let core = Core::new(core_config, Restore { base, executed_cut: sealer.cut() })
         .map_err(|error| StartError::Core(error.to_string()))?;
     let replica = Replica::new(core, state.clone(), overlay.clone());
-    let genesis = genesis(cluster, keys.node.public_key());
-    let mut recovered = Recovered { journal, replica, sealer, state, log, overlay, genesis };
+    let genesis = genesis(&group);
+    let mut recovered = Recovered { journal, replica, sealer, state, log, overlay, group, genesis };
+    if recovered.group.members.len() > 1 {
+        // The rest needs the others.
+        recovered.replay()?;
+        recovered.is_founded()?;
+        return Ok(recovered);
+    }
     let sealed = recovered.last_sealed()?;
     recovered.replay()?;
     recovered.knows(sealed)?;
@@ -184,6 +213,19 @@ pub(crate) fn recover(
     recovered.found()?;
     recovered.is_whole()?;
     Ok(recovered)
+}
+
+/// The group must name this node's key.
+fn is_member(group: &GroupConfig, keys: &Keys) -> Result<(), StartError> {
+    let own = group.members.iter().find(|member| member.replica == group.replica);
+    match own {
+        Some(own) if own.key == keys.node.public_key() => Ok(()),
+        Some(_) => Err(StartError::Core(format!(
+            "the group names another key for replica {}; start it with the keys folder that was made for it",
+            group.replica
+        ))),
+        None => Err(StartError::Core(format!("replica {} is not a member of the group", group.replica))),
+    }
 }
 
 fn open_disk(path: PathBuf) -> Result<Arc<dyn Disk>, StartError> {
@@ -229,18 +271,16 @@ impl Recovered {
     /// Executes again what the journal holds above the stored state, sealing on the way.
     fn replay(&mut self) -> Result<(), StartError> {
         let journal = |error: &dyn core::fmt::Display| StartError::Journal(error.to_string());
-        let reader = self.journal.reader();
-        let first = reader.first_position(GROUP);
-        let records = reader.read_from(GROUP, first).map_err(|error| journal(&error))?;
-        for record in records {
-            let record = record.map_err(|error| journal(&error))?;
-            let (salt, body) = match record.body {
-                store::journal::StoredBody::Present { salt, bytes } => (salt, bytes),
-                store::journal::StoredBody::None | store::journal::StoredBody::Erased => ([0; 32], bytes::Bytes::new()),
+        for replayed in self.journal.reader().replay(GROUP) {
+            let restored = match replayed.map_err(|error| journal(&error))? {
+                Replayed::Said(record) => self.replica.restore_record(from_stored(record)),
+                Replayed::Kept(kept) if kept.kind == KeptKind::COMMAND => {
+                    let kept = kept_command(&kept.bytes).ok_or_else(|| journal(&"a kept command does not decode"))?;
+                    self.replica.core().restore_kept(&kept)
+                }
+                Replayed::Kept(_) => continue,
             };
-            self.replica
-                .restore_record(dace::Record { header: record.header, salt, body })
-                .map_err(|error| StartError::Core(error.to_string()))?;
+            restored.map_err(|error| StartError::Core(error.to_string()))?;
             self.drain()?;
         }
         Ok(())
@@ -254,28 +294,27 @@ impl Recovered {
 
     /// On the first start: the genesis. On others: it must be that of these keys.
     fn found(&mut self) -> Result<(), StartError> {
-        let found = catalog::query::genesis(&self.layered()).map_err(|error| StartError::State(error.to_string()))?;
-        if let Some(found) = found {
-            if found.genesis != self.genesis {
-                return Err(StartError::Ledger(
-                    "it begins with another node's key; put the keys folder back that this data folder was made with"
-                        .to_owned(),
-                ));
-            }
+        if self.is_founded()? {
             return Ok(());
         }
-        let command = types::Command {
-            salt: random(),
-            principal: String::new(),
-            request: None,
-            op: types::Op::Genesis(self.genesis.clone()),
-        };
-        let submission =
-            crate::write::accept::submission(&command).map_err(|error| StartError::Core(error.to_string()))?;
+        let (command, submission) =
+            founding(&self.genesis).map_err(|error| StartError::Core(error.to_string()))?;
         self.replica
             .handle_submit(clock::now(), command, submission)
             .map_err(|error| StartError::Core(error.to_string()))?;
         self.drain()
+    }
+
+    /// Whether the genesis is there; if so, it must be that of this group.
+    fn is_founded(&self) -> Result<bool, StartError> {
+        let found = catalog::query::genesis(&self.layered()).map_err(|error| StartError::State(error.to_string()))?;
+        match found {
+            Some(found) if found.genesis != self.genesis => Err(StartError::Ledger(
+                "it begins with other members or keys; put the keys folder back that this data folder was made with"
+                    .to_owned(),
+            )),
+            found => Ok(found.is_some()),
+        }
     }
 
     /// Nothing that was signed or durable may be missing: a shorter log is an older copy.
@@ -311,6 +350,13 @@ impl Recovered {
                         body: record.body,
                     }),
                     Step::Executed(..) => {}
+                    // Before the start, a member of a larger group says and asks nothing.
+                    Step::Keep(_)
+                    | Step::Send(..)
+                    | Step::ReadReady(_)
+                    | Step::ReadContended(_)
+                    | Step::WantSnapshot(_)
+                    | Step::Covered(_) => {}
                     Step::Block(block) => {
                         let head = self.sealer.seal(&block).map_err(|error| StartError::Ledger(error.to_string()))?;
                         agree(&self.journal, head)?;
@@ -325,6 +371,22 @@ impl Recovered {
             self.replica.handle_durable(clock::now(), position);
         }
     }
+}
+
+/// The command that founds a group.
+pub(crate) fn founding(genesis: &Genesis) -> Result<(types::Command, dace::Submission), crate::error::WriteError> {
+    let op = types::Op::Genesis(genesis.clone());
+    let command = types::Command { salt: random(), principal: String::new(), request: None, op };
+    let submission = crate::write::accept::submission(&command)?;
+    Ok((command, submission))
+}
+
+/// The inverse of what the loop keeps of a peer's command (`docs/formats/journal.md`).
+fn kept_command(bytes: &bytes::Bytes) -> Option<dace::Kept> {
+    let (header, rest) = bytes.split_first_chunk::<{ RecordHeader::LEN }>()?;
+    let (salt, _) = rest.split_first_chunk::<32>()?;
+    let header = RecordHeader::from_bytes(header).ok()?;
+    Some(dace::Kept { header, salt: *salt, body: bytes.slice(RecordHeader::LEN + 32..) })
 }
 
 /// The head that was made durable last, before it was signed.
@@ -352,10 +414,14 @@ fn run(
     vault: Vault,
     recovered: Recovered,
 ) -> Result<Node, StartError> {
-    let Recovered { journal, replica, sealer, state, log, overlay, genesis } = recovered;
+    let Recovered { journal, replica, sealer, state, log, overlay, group, genesis } = recovered;
+    let founded = catalog::query::genesis(&Layered { overlay: &overlay, state: state.as_ref() })
+        .map_err(|error| StartError::State(error.to_string()))?
+        .is_some();
     let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
     let inbox = Inbox::new(SUBMIT_QUEUE_MAX);
+    let peers = Peers::new(inbox.clone(), group.others());
     let (published, _) = watch::channel(Published::default());
     let shared = Arc::new(Shared {
         keys,
@@ -363,8 +429,14 @@ fn run(
         policy,
         group: GROUP,
         epoch: EPOCH,
-        replica: REPLICA,
-        incarnation: replica.status().incarnation,
+        replica: group.replica,
+        members: group.members.len(),
+        quorum: group.members.len() - usize::try_from(group.faults).unwrap_or(0),
+        reachable: AtomicUsize::new(1),
+        opened: AtomicBool::new(false),
+        founded: AtomicBool::new(founded),
+        incarnation: AtomicU32::new(replica.status().incarnation.0),
+        peers,
         inbox,
         journal: OnceLock::new(),
         overlay,
@@ -386,19 +458,25 @@ fn run(
         folder: Mutex::new(Some(folder)),
         config,
     });
-    spawn(&shared, journal, replica, sealer)?;
+    shared.peers.serve(Arc::downgrade(&shared));
+    spawn(&shared, &group, journal, replica, sealer)?;
     crate::housekeeping::spawn(&shared);
     Ok(Node { shared })
 }
 
 fn spawn(
     shared: &Arc<Shared>,
+    group: &GroupConfig,
     journal: Journal,
     replica: Replica<FjallState>,
     sealer: Sealer<FjallState>,
 ) -> Result<(), StartError> {
     let failed = |source| StartError::Io { path: shared.config.data.clone(), source };
     let inbox = shared.inbox.clone();
+    let signed = kept_head(&journal);
+    let reader = journal.reader();
+    let neighbours = (group.members.len() > 1)
+        .then(|| Neighbours::new(group.others(), group.faults, (GROUP, reader), tokio::runtime::Handle::current()));
     let told = inbox.clone();
     let options = WriterOptions { flush_delay: shared.config.flush_delay };
     let writer = Writer::start(journal, options, move |event| match event {
@@ -418,8 +496,9 @@ fn spawn(
         journal: writer.clone(),
         messages,
         keeping: VecDeque::new(),
+        signed,
     };
-    if head.size > 0 {
+    if head.size > 0 && signed.is_none_or(|signed| head.size >= signed.size) {
         seals.keep(head);
     }
     let loops = Loop {
@@ -428,7 +507,13 @@ fn spawn(
         inbox,
         journal: writer,
         sealing,
-        waiting: HashMap::new(),
+        neighbours,
+        found_due_ns: 0,
+        started_ns: 0,
+        proposed_founding: false,
+        waiting: Waiting::default(),
+        reads: HashMap::new(),
+        contended: Vec::new(),
         backlog: VecDeque::new(),
         heads: Vec::new(),
         heads_due_ns: None,

@@ -98,7 +98,7 @@ impl Node {
             group: shared.group.0,
             epoch: shared.epoch.0,
             replica: shared.replica.0,
-            incarnation: shared.incarnation.0,
+            incarnation: shared.incarnation.load(std::sync::atomic::Ordering::Relaxed),
             region: shared.config.region.clone(),
             started_ms: shared.started_ms,
             data: shared.config.data.display().to_string(),

@@ -286,6 +286,7 @@ impl Life {
                     }
                 }
                 Step::Block(block) => self.blocks.push_back(block),
+                other => unreachable!("a group of one has no peers: {other:?}"),
             }
         }
         if !said.is_empty() {

@@ -111,6 +111,15 @@ pub const READS_MAX: usize = 65_536;
 /// How far ahead of the clock a durable clock ceiling is set, in ns: 2 s.
 pub const CLOCK_CEILING_NS: u64 = 2_000_000_000;
 
+/// Bytes of a frame that one replica sends to another: a record of the largest command, and room for others beside it.
+pub const PEER_FRAME_LEN_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of records in one frame, but for a single record that is longer.
+pub const PEER_PIECE_LEN_MAX: usize = 1024 * 1024;
+/// Bytes of records kept in memory for peers that read along; one that is further behind is fed from the disk.
+pub const PEER_TAIL_LEN_MAX: usize = 32 * 1024 * 1024;
+/// Frames of one peer that wait for the core's loop; then that peer's link is not read from.
+pub const PEER_FRAMES_MAX: usize = 64;
+
 /// Bytes of a side record.
 pub const SIDE_LEN_MAX: usize = 16 * 1024;
 /// Bytes of a receipt, either level, in binary form.

@@ -26,9 +26,10 @@ impl NativeRoutes {
         let key = parameter("key").unwrap_or(&path_key);
         let version = version_selector(parameter("versionId"))?;
         let node = &self.frontend.node;
+        self.frontend.catch_up(&bucket, key).await?;
         let found = node.object(&bucket, key, version).map_err(|error| error::read(&error))?;
         let Some(object) = found else {
-            self.frontend.expect_bucket(&bucket)?;
+            self.frontend.expect_bucket(&bucket).await?;
             return Err(if version.is_some() { s3_error!(NoSuchVersion) } else { s3_error!(NoSuchKey) });
         };
         let order = object.row.order;

@@ -56,7 +56,7 @@ impl Frontend {
         &self,
         request: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
-        self.expect_bucket(&request.input.bucket)?;
+        self.read_bucket(&request.input.bucket).await?;
         let output = HeadBucketOutput { bucket_region: Some(self.region.to_string()), ..HeadBucketOutput::default() };
         Ok(S3Response::new(output))
     }
@@ -65,7 +65,7 @@ impl Frontend {
         &self,
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-        self.expect_bucket(&request.input.bucket)?;
+        self.read_bucket(&request.input.bucket).await?;
         let region =
             (&*self.region != NAMELESS_REGION).then(|| BucketLocationConstraint::from(self.region.to_string()));
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint: region }))
@@ -84,11 +84,7 @@ impl Frontend {
                 .ok_or_else(|| s3_error!(InvalidArgument, "max-buckets must be between 1 and {BUCKETS_MAX}"))?,
         };
         let after = input.continuation_token.as_deref().map(read_token).transpose()?;
-        let node = self.node.clone();
-        let all = tokio::task::spawn_blocking(move || query::buckets(&node.read()))
-            .await
-            .map_err(|_| s3_error!(ServiceUnavailable))?
-            .map_err(|error| error::read(&error))?;
+        let all = blocking(&self.node, |view| query::buckets(view)).await?;
         let prefix = input.prefix.as_deref().unwrap_or_default();
         // Every bucket is in the region of this node.
         let elsewhere = input.bucket_region.as_deref().is_some_and(|region| region != &*self.region);
@@ -119,7 +115,7 @@ impl Frontend {
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        let status = match self.expect_bucket(&request.input.bucket)?.versioning {
+        let status = match self.read_bucket(&request.input.bucket).await?.versioning {
             Versioning::Off => None,
             Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
             Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),

@@ -49,7 +49,7 @@ macro_rules! unset {
     ($($method:ident($input:ident) -> $output:ident = $answer:expr;)*) => {
         impl Frontend {
             $(pub(super) async fn $method(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
-                self.expect_bucket(&request.input.bucket)?;
+                self.read_bucket(&request.input.bucket).await?;
                 let answer: S3Result<$output> = $answer;
                 answer.map(S3Response::new)
             })*
@@ -88,7 +88,7 @@ impl Frontend {
         &self,
         request: S3Request<GetBucketAclInput>,
     ) -> S3Result<S3Response<GetBucketAclOutput>> {
-        self.expect_bucket(&request.input.bucket)?;
+        self.read_bucket(&request.input.bucket).await?;
         Ok(S3Response::new(GetBucketAclOutput { grants: Some(vec![self.owner_grant()]), owner: Some(self.owner()) }))
     }
 
@@ -97,7 +97,7 @@ impl Frontend {
         request: S3Request<GetObjectAclInput>,
     ) -> S3Result<S3Response<GetObjectAclOutput>> {
         let input = request.input;
-        self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let grants = Some(vec![self.owner_grant()]);
         Ok(S3Response::new(GetObjectAclOutput { grants, owner: Some(self.owner()), ..Default::default() }))
     }
@@ -107,7 +107,7 @@ impl Frontend {
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let input = request.input;
-        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let version_id = object.row.version_id().map(types::OrderKey::to_hex);
         Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id }))
     }
@@ -117,7 +117,7 @@ impl Frontend {
         request: S3Request<GetObjectRetentionInput>,
     ) -> S3Result<S3Response<GetObjectRetentionOutput>> {
         let input = request.input;
-        self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         Err(no_object_lock())
     }
 
@@ -126,7 +126,7 @@ impl Frontend {
         request: S3Request<GetObjectLegalHoldInput>,
     ) -> S3Result<S3Response<GetObjectLegalHoldOutput>> {
         let input = request.input;
-        self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         Err(no_object_lock())
     }
 

@@ -79,6 +79,7 @@ impl Frontend {
         source: &Source,
         asked: Option<ChecksumAlgorithm>,
     ) -> S3Result<(Option<Checksum>, Option<[u8; 32]>)> {
+        self.catch_up(&source.bucket, &source.key).await?;
         let found =
             self.node.object(&source.bucket, &source.key, source.version).map_err(|error| error::read(&error))?;
         let Some(object) = found.filter(|object| !object.row.marker) else { return Ok((None, None)) };

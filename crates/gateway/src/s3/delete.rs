@@ -59,7 +59,7 @@ impl Frontend {
         if named.is_empty() || named.len() > DELETE_ITEMS_MAX {
             return Err(s3_error!(MalformedXML));
         }
-        self.expect_bucket(&input.bucket)?;
+        self.expect_bucket(&input.bucket).await?;
         let mut errors = Vec::new();
         let mut items = Vec::with_capacity(named.len());
         let mut asked = Vec::with_capacity(named.len());

@@ -33,7 +33,7 @@ impl Frontend {
     pub(super) async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         headers::refuse_unbuilt(&request.headers)?;
         let input = request.input;
-        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let row = &object.row;
         judge(
             &ReadCondition {
@@ -80,7 +80,7 @@ impl Frontend {
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         headers::refuse_unbuilt(&request.headers)?;
         let input = request.input;
-        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let row = &object.row;
         judge(
             &ReadCondition {
@@ -127,7 +127,7 @@ impl Frontend {
     ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
         headers::refuse_unbuilt(&request.headers)?;
         let input = request.input;
-        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
+        let object = self.find(&input.bucket, &input.key, input.version_id.as_deref()).await?;
         let row = &object.row;
         // s3s takes each header line for one attribute; clients send one line with commas.
         let wanted: Vec<String> = input
@@ -164,11 +164,12 @@ impl Frontend {
     }
 
     /// The object version that a read names, or why there is none.
-    pub(super) fn find(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<Arc<CachedObject>> {
+    pub(super) async fn find(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<Arc<CachedObject>> {
         let selector = version_selector(version)?;
+        self.catch_up(bucket, key).await?;
         let found = self.node.object(bucket, key, selector).map_err(|error| error::read(&error))?;
         let Some(object) = found else {
-            self.expect_bucket(bucket)?;
+            self.expect_bucket(bucket).await?;
             return Err(match selector {
                 None => s3_error!(NoSuchKey),
                 Some(_) => s3_error!(NoSuchVersion),

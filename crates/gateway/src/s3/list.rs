@@ -2,7 +2,7 @@
 
 use catalog::query::{self, ObjectsPage};
 use catalog::rows::ObjectRow;
-use node::Node;
+use node::{Node, ReadView};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     CommonPrefix, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
@@ -58,10 +58,10 @@ pub(super) fn page_len(asked: Option<i32>, name: &str) -> S3Result<usize> {
 /// Runs a query that may go through many rows where it blocks nobody.
 pub(super) async fn blocking<T: Send + 'static>(
     node: &Node,
-    query: impl FnOnce(&Node) -> Result<T, ReadError> + Send + 'static,
+    query: impl FnOnce(&ReadView) -> Result<T, ReadError> + Send + 'static,
 ) -> S3Result<T> {
-    let node = node.clone();
-    let result = tokio::task::spawn_blocking(move || query(&node)).await;
+    let view = node.read_caught_up().await.map_err(|error| error::write(&error))?;
+    let result = tokio::task::spawn_blocking(move || query(&view)).await;
     result.map_err(|_| s3_error!(ServiceUnavailable))?.map_err(|error| error::read(&error))
 }
 
@@ -75,13 +75,13 @@ struct Page<'a> {
 
 impl Frontend {
     async fn list_page(&self, page: Page<'_>) -> S3Result<ObjectsPage> {
-        self.expect_bucket(page.bucket)?;
+        self.expect_bucket(page.bucket).await?;
         let owned = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let (bucket, prefix, delimiter) = (page.bucket.to_owned(), owned(page.prefix), owned(page.delimiter));
         let (after, max) = (page.after, page.max);
-        blocking(&self.node, move |node| {
+        blocking(&self.node, move |view| {
             query::list_objects(
-                &node.read(),
+                view,
                 &query::ListObjects {
                     bucket: &bucket,
                     prefix: &prefix,

@@ -29,7 +29,7 @@ use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use types::command::{RequestToken, VersionSelector};
 use types::limits::REQUEST_ID_LEN_MAX;
 use types::object::Body;
-use types::{Op, OrderKey, Outcome};
+use types::{Op, OrderKey, Outcome, Slot, SlotSet};
 
 use crate::context::RequestContext;
 use crate::error;
@@ -102,10 +102,29 @@ impl Frontend {
         }
     }
 
-    /// The bucket must exist.
-    pub(crate) fn expect_bucket(&self, bucket: &str) -> S3Result<Arc<catalog::rows::BucketRow>> {
+    /// The bucket must exist. What is known here is enough to go on: the command judges again. That one is *not* there
+    /// is said only by who has caught up: it may have been made at another node a moment ago.
+    pub(crate) async fn expect_bucket(&self, bucket: &str) -> S3Result<Arc<catalog::rows::BucketRow>> {
+        let find = || self.node.bucket(bucket).map_err(|error| error::read(&error));
+        if let Some(row) = find()? {
+            return Ok(row);
+        }
+        self.catch_up(bucket, "").await?;
+        find()?.ok_or_else(|| s3_error!(NoSuchBucket))
+    }
+
+    /// The bucket as a read must see it.
+    pub(crate) async fn read_bucket(&self, bucket: &str) -> S3Result<Arc<catalog::rows::BucketRow>> {
+        self.catch_up(bucket, "").await?;
         let row = self.node.bucket(bucket).map_err(|error| error::read(&error))?;
         row.ok_or_else(|| s3_error!(NoSuchBucket))
+    }
+
+    /// Waits until what is answered from the state here has every write of the key, and of its bucket, that anyone was told
+    /// of.
+    pub(crate) async fn catch_up(&self, bucket: &str, key: &str) -> S3Result<()> {
+        let slots = SlotSet::of(vec![Slot::of(bucket, key)]);
+        self.node.catch_up(slots).await.map_err(|error| error::write(&error))
     }
 }
 

@@ -61,7 +61,7 @@ impl Frontend {
         headers::wait(&call.headers)?;
         let number = part_number(input.part_number)?;
         let upload = upload_id(&input.upload_id)?;
-        let row = self.expect_upload(&input.bucket, &input.key, upload)?;
+        let row = self.expect_upload(&input.bucket, &input.key, upload).await?;
         let default = row.checksum.map(|(algorithm, _)| algorithm);
         let secret = request.credentials.as_ref().map(|credentials| credentials.secret_key.expose());
         let (stored, claimed) = self.take_body(&call, secret, default).await?;
@@ -96,10 +96,10 @@ impl Frontend {
         let input = request.input;
         let number = part_number(input.part_number)?;
         let upload = upload_id(&input.upload_id)?;
-        let row = self.expect_upload(&input.bucket, &input.key, upload)?;
+        let row = self.expect_upload(&input.bucket, &input.key, upload).await?;
         let source = super::copy::source(&input.copy_source, Condition::default())?;
         let version = source.version.map(super::versions::selector_text);
-        let object = self.find(&source.bucket, &source.key, version.as_deref())?;
+        let object = self.find(&source.bucket, &source.key, version.as_deref()).await?;
         let condition = ReadCondition {
             if_match: input.copy_source_if_match.as_ref(),
             if_none_match: input.copy_source_if_none_match.as_ref(),
@@ -206,10 +206,10 @@ impl Frontend {
         let max = page_len(input.max_parts, "max-parts")?;
         let marker = input.part_number_marker.unwrap_or(0);
         let after = u16::try_from(marker).map_err(|_| s3_error!(InvalidArgument, "part-number-marker is invalid"))?;
-        self.expect_bucket(&input.bucket)?;
+        self.expect_bucket(&input.bucket).await?;
         let upload = upload_id(&input.upload_id)?;
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
-        let page = blocking(&self.node, move |node| query::list_parts(&node.read(), &bucket, &key, upload, after, max))
+        let page = blocking(&self.node, move |view| query::list_parts(view, &bucket, &key, upload, after, max))
             .await?
             .ok_or_else(|| s3_error!(NoSuchUpload))?;
         let part = |(number, row): (u16, catalog::rows::PartRow)| {
@@ -245,12 +245,13 @@ impl Frontend {
     }
 
     /// The upload must be in progress. Asked before a part's body is taken.
-    fn expect_upload(&self, bucket: &str, key: &str, upload: OrderKey) -> S3Result<UploadRow> {
+    async fn expect_upload(&self, bucket: &str, key: &str, upload: OrderKey) -> S3Result<UploadRow> {
+        self.catch_up(bucket, key).await?;
         let row = self.node.upload(bucket, key, upload).map_err(|error| error::read(&error))?;
         match row {
             Some(row) => Ok(row),
             None => {
-                self.expect_bucket(bucket)?;
+                self.expect_bucket(bucket).await?;
                 Err(s3_error!(NoSuchUpload))
             }
         }

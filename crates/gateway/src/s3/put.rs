@@ -24,7 +24,7 @@ impl Frontend {
         }
         let metadata = headers::metadata(&call.headers, input.metadata)?;
         headers::wait(&call.headers)?;
-        self.expect_bucket(&input.bucket)?;
+        self.expect_bucket(&input.bucket).await?;
         let secret = request.credentials.as_ref().map(|credentials| credentials.secret_key.expose());
         let (stored, _) = self.take_body(&call, secret, Some(ChecksumAlgorithm::Crc64Nvme)).await?;
         let op = Op::PutObject(PutObject {

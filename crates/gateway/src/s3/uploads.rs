@@ -16,7 +16,7 @@ impl Frontend {
         let input = request.input;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
         let max = page_len(input.max_uploads, "max-uploads")?;
-        self.expect_bucket(&input.bucket)?;
+        self.expect_bucket(&input.bucket).await?;
         let key_after = input.key_marker.clone().filter(|marker| !marker.is_empty());
         // As AWS documents it: without a key marker the upload marker is ignored.
         let upload_after = match input.upload_id_marker.as_deref().filter(|marker| !marker.is_empty()) {
@@ -27,9 +27,9 @@ impl Frontend {
         };
         let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
         let delimiter = input.delimiter.clone().unwrap_or_default();
-        let page = blocking(&self.node, move |node| {
+        let page = blocking(&self.node, move |view| {
             query::list_uploads(
-                &node.read(),
+                view,
                 &query::ListUploads {
                     bucket: &bucket,
                     prefix: &prefix,

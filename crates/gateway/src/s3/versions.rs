@@ -19,7 +19,7 @@ impl Frontend {
         let input = request.input;
         let encoding = Encoding::of(input.encoding_type.as_ref())?;
         let max = page_len(input.max_keys, "max-keys")?;
-        self.expect_bucket(&input.bucket)?;
+        self.expect_bucket(&input.bucket).await?;
         let key_after = input.key_marker.clone().filter(|marker| !marker.is_empty());
         let version_after = version_selector(input.version_id_marker.as_deref().filter(|marker| !marker.is_empty()))?;
         if version_after.is_some() && key_after.is_none() {
@@ -27,9 +27,9 @@ impl Frontend {
         }
         let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
         let delimiter = input.delimiter.clone().unwrap_or_default();
-        let page = blocking(&self.node, move |node| {
+        let page = blocking(&self.node, move |view| {
             query::list_versions(
-                &node.read(),
+                view,
                 &query::ListVersions {
                     bucket: &bucket,
                     prefix: &prefix,

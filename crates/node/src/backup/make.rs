@@ -29,7 +29,7 @@ use crate::folder::DataFolder;
 use crate::keys::Keys;
 use crate::progress::{Phase, Report, Unit};
 use crate::replica::SealMarker;
-use crate::start::{EPOCH, GROUP, Places, REPLICA, Recovered, cluster_id, genesis, recover};
+use crate::start::{EPOCH, GROUP, Places, REPLICA, Recovered, alone, cluster_id, genesis, recover};
 use crate::verify::shadow::ShadowState;
 use crate::verify::{CACHE_LEN, Chunks, copy_state, open_shadow};
 
@@ -81,7 +81,7 @@ struct Source {
 
 impl Source {
     fn open(folder: &DataFolder, keys: &Keys) -> Result<Self, BackupError> {
-        let cluster = cluster_id(folder, false)?;
+        let cluster = cluster_id(folder, false, None)?;
         let copy = copy_state(folder)?;
         let journal = open_shadow(folder.journal())?;
         let options = store::journal::JournalOptions::new(cluster, REPLICA);
@@ -93,7 +93,7 @@ impl Source {
             (journal.next_position(GROUP) - 1, journal.head_hash(GROUP))
         };
         let places = Places { journal, ledger: open_shadow(folder.ledger())?, state: copy.path().to_owned() };
-        let recovered = recover(places, CACHE_LEN, true, keys, cluster)?;
+        let recovered = recover(places, CACHE_LEN, true, keys, alone(cluster, keys.node.public_key()))?;
         let unsound = |what: &str| BackupError::Unsound(what.to_owned());
         let applied = recovered.state.applied().map_err(|error| unsound(&error.to_string()))?;
         if end.0 == 0 || recovered.sealer.head().size == 0 {
@@ -113,7 +113,7 @@ impl Source {
         let head = self.recovered.sealer.head();
         let status = self.recovered.replica.status();
         let created_ms = clock::now().wall_ns / 1_000_000;
-        let genesis = genesis(self.cluster, keys.node.public_key());
+        let genesis = genesis(&alone(self.cluster, keys.node.public_key()));
         // This head may be signed although no kept record of it is durable: it follows from a journal that is.
         let checkpoint = Checkpoint::new(&genesis.origin, head.size, head.root);
         let mut checkpoint = SignedCheckpoint::sign(checkpoint, keys.node.as_ref())

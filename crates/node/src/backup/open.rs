@@ -12,7 +12,7 @@ use super::items::{self, ChunkItem, Counts, Manifest, signed_message, split_end}
 use super::{BackupError, io_at};
 use crate::keys::Keys;
 use crate::progress::{Phase, Report, Unit};
-use crate::start::{EPOCH, GROUP, REPLICA, genesis};
+use crate::start::{EPOCH, GROUP, REPLICA, alone, genesis};
 
 /// A backup that is whole, of this node's keys, and of a version that this build can restore.
 pub(super) struct Backup {
@@ -135,7 +135,7 @@ fn check_checkpoint(manifest: &Manifest, keys: &Keys) -> Result<(), String> {
     if (manifest.group, manifest.replica, manifest.epoch) != (GROUP, REPLICA, EPOCH) {
         return Err("it is of a replica of a larger group".to_owned());
     }
-    let genesis = genesis(manifest.cluster, keys.node.public_key());
+    let genesis = genesis(&alone(manifest.cluster, keys.node.public_key()));
     let signed =
         ledger::SignedCheckpoint::from_bytes(manifest.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
     let checkpoint = signed.checkpoint();

@@ -5,18 +5,58 @@
 //! answers. Reads pass through none of them.
 
 pub(crate) mod inbox;
+mod peers;
 mod run;
 mod sealing;
+mod waiting;
 
 use std::sync::Arc;
 
 use store::journal::{Flushed, Kept};
-use types::Timestamp;
+use tokio::sync::oneshot;
+use types::{ReplicaId, SlotSet, Timestamp};
 
+use crate::error::WriteError;
+use crate::peer::Heard;
+use crate::replica::overlay::View;
+use crate::write::propose::Proposal;
+
+pub(crate) use peers::Neighbours;
 pub(crate) use run::Loop;
 pub(crate) use sealing::{Sealing, SealingMessage};
+pub(crate) use waiting::Waiting;
 
-/// What the loop is told, beside submissions.
+/// What the loop is asked to do.
+pub(crate) enum Submitted {
+    /// Order and execute a command.
+    Write(Proposal),
+    /// Say when the state here may be read.
+    Read(Reading),
+}
+
+impl Submitted {
+    /// Answers with an error.
+    pub(crate) fn refuse(self, error: WriteError) {
+        // The receiver may be gone: its client went away.
+        match self {
+            Self::Write(proposal) => drop(proposal.answer.send(Err(error))),
+            Self::Read(reading) => drop(reading.answer.send(Err(error))),
+        }
+    }
+}
+
+/// A read that waits until the state here has all that it must see.
+pub(crate) struct Reading {
+    /// Its slots.
+    pub(crate) slots: SlotSet,
+    /// Whether it is of more than one slot, and so needs the state of one instant.
+    pub(crate) whole: bool,
+    /// Rounds that found no quiet instant.
+    pub(crate) contended: u32,
+    pub(crate) answer: oneshot::Sender<Result<Option<View>, WriteError>>,
+}
+
+/// What the loop is told, beside what is submitted.
 pub(crate) enum Event {
     /// A batch of the journal is durable.
     Durable(Arc<Flushed>),
@@ -26,6 +66,8 @@ pub(crate) enum Event {
     Trim(Timestamp),
     /// Keep this head of the log: with the next records, or soon.
     Keep(Kept),
+    /// Something came of another member.
+    Peer(ReplicaId, Heard),
     /// The sealer ended by a failure, which it has reported.
     SealingFailed,
     /// End after what is in flight.

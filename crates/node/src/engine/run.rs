@@ -6,32 +6,39 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use dace::SubmitError;
-use store::journal::{Append, Base, Flushed, Kept, Record, Refused, Writer};
+use store::journal::{Append, Base, Flushed, Kept, KeptKind, Record, Refused, Writer};
 use store::state::FjallState;
-use tokio::sync::oneshot;
 use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
-use types::{CommandId, Timestamp};
+use types::Timestamp;
 
 use super::inbox::Inbox;
-use super::{Event, SealingMessage};
+use super::waiting::Waiting;
+use super::{Event, Neighbours, Reading, SealingMessage, Submitted};
 use crate::clock;
 use crate::error::WriteError;
 use crate::node::Shared;
+use crate::peer::wire::Frame;
 use crate::replica::{Replica, Step};
-use crate::write::ack::{Answer, AnswerBatch};
 use crate::write::apply::{ApplyError, Executed};
 use crate::write::propose::Proposal;
-
-type Reply = oneshot::Sender<Result<Answer, WriteError>>;
 
 /// The loop and what only it touches.
 pub(crate) struct Loop {
     pub(crate) replica: Replica<FjallState>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) inbox: Arc<Inbox<Proposal, Event>>,
+    pub(crate) inbox: Arc<Inbox<Submitted, Event>>,
     pub(crate) journal: Arc<Writer>,
     pub(crate) sealing: Sender<SealingMessage>,
-    pub(crate) waiting: HashMap<CommandId, Reply>,
+    /// Absent in a group of one.
+    pub(crate) neighbours: Option<Neighbours>,
+    /// When this replica looks again whether its group is founded; only before that.
+    pub(crate) found_due_ns: u64,
+    pub(crate) started_ns: u64,
+    pub(crate) proposed_founding: bool,
+    pub(crate) waiting: Waiting,
+    /// Reads that wait, by the core's number of each, and those that are to be tried again.
+    pub(crate) reads: HashMap<u64, Reading>,
+    pub(crate) contended: Vec<Reading>,
     /// What the journal's queue had no room for; bounded by what the core lets be in flight.
     pub(crate) backlog: VecDeque<Append>,
     /// Heads to be kept, which wait for records to share a flush with; and until when, on the monotonic clock.
@@ -46,9 +53,15 @@ const HEAD_WAIT_NS: u64 = 4_000_000;
 /// What one drain of the replica gave.
 #[derive(Default)]
 struct Drained {
-    records: Vec<Record>,
+    pieces: Vec<Append>,
+    said: Vec<Record>,
+    kept: Vec<Kept>,
+    len: usize,
     executed: Vec<Arc<Executed>>,
 }
+
+/// How often a read of several slots looks for a quiet instant before it is refused.
+const READ_TRIES_MAX: u32 = 16;
 
 impl Loop {
     /// Runs until it is told to stop and nothing is in flight, or until something fails for good.
@@ -57,36 +70,48 @@ impl Loop {
             tracing::error!(%reason, "the node stops");
             self.shared.fail(&reason);
         }
-        for proposal in self.inbox.close() {
-            // The receiver may be gone: its client went away.
-            let _ = proposal.answer.send(Err(self.shared.running().err().unwrap_or(WriteError::Stopping)));
+        let end = self.shared.running().err().unwrap_or(WriteError::Stopping);
+        for submitted in self.inbox.close() {
+            submitted.refuse(end.clone());
+        }
+        for (_, reading) in self.reads.drain() {
+            Submitted::Read(reading).refuse(end.clone());
         }
         self.waiting.clear();
         self.tell_sealing(SealingMessage::Stop);
     }
 
     fn serve(&mut self) -> Result<(), String> {
-        let mut proposals = Vec::new();
+        let mut submitted = Vec::new();
         let mut events = Vec::new();
         let mut stopping = false;
         self.drain(None)?;
         while !(stopping && self.waiting.is_empty()) {
-            self.inbox.take(&mut proposals, &mut events, self.patience());
+            let patience = self.patience();
+            self.inbox.take(&mut submitted, &mut events, patience);
             for event in events.drain(..) {
                 match event {
                     Event::Durable(flushed) => self.durable(&flushed)?,
                     Event::JournalFailed(reason) => return Err(reason),
                     Event::Trim(cut) => self.trim(cut),
                     Event::Keep(head) => self.keep(head),
+                    Event::Peer(peer, heard) => self.hear(peer, heard)?,
                     Event::SealingFailed => return Err("the sealer has ended".to_owned()),
                     Event::Stop => stopping = true,
                 }
             }
-            for proposal in proposals.drain(..) {
-                self.propose(proposal);
+            for submitted in submitted.drain(..) {
+                match submitted {
+                    Submitted::Write(proposal) => self.propose(proposal),
+                    Submitted::Read(reading) => self.begin_read(reading),
+                }
+                if self.neighbours.is_some() {
+                    self.drain(None)?;
+                }
             }
             self.replica.handle_tick(clock::now());
             self.drain(None)?;
+            self.look_after_peers()?;
             self.append_heads_due()?;
         }
         Ok(())
@@ -102,85 +127,143 @@ impl Loop {
         if self.heads_due_ns.is_none_or(|due| clock::now().mono_ns < due) {
             return Ok(());
         }
-        self.queue(Vec::new());
+        self.queue(Vec::new(), Vec::new());
         self.append_backlog()
     }
 
     /// How long to wait for something before the replica wants to hear of the time.
-    fn patience(&self) -> Option<Duration> {
-        let deadline = self.replica.deadline().into_iter().chain(self.heads_due_ns).min()?;
+    fn patience(&mut self) -> Option<Duration> {
+        let is_busy = self.neighbours.is_some() && self.is_busy();
+        let peers = self.neighbours.as_ref().map(|neighbours| neighbours.due_ns(is_busy));
+        let deadline = self.replica.deadline().into_iter().chain(self.heads_due_ns).chain(peers).min()?;
         Some(Duration::from_nanos(deadline.saturating_sub(clock::now().mono_ns).max(1)))
     }
 
     fn propose(&mut self, proposal: Proposal) {
         let Proposal { command, submission, answer } = proposal;
         match self.replica.handle_submit(clock::now(), command, submission) {
-            Ok(id) => {
-                self.waiting.insert(id, answer);
-            }
+            Ok(id) => self.waiting.insert(id, answer),
             Err(error) => {
                 // The receiver may be gone: its client went away.
-                let _ = answer.send(Err(match error {
-                    SubmitError::Full => WriteError::SlowDown("too many commands are in flight"),
-                    other => WriteError::Failed(other.to_string()),
-                }));
+                let _ = answer.send(Err(refused(error)));
             }
+        }
+    }
+
+    fn begin_read(&mut self, reading: Reading) {
+        match self.replica.core().handle_read(clock::now(), reading.slots.clone()) {
+            Ok(read) => {
+                self.reads.insert(read, reading);
+            }
+            Err(error) => Submitted::Read(reading).refuse(refused(error)),
+        }
+    }
+
+    /// The state has all that a read must see.
+    fn answer_read(&mut self, read: u64) {
+        let Some(reading) = self.reads.remove(&read) else { return };
+        let view = reading.whole.then(|| self.shared.view());
+        // The receiver may be gone: its client went away.
+        let _ = reading.answer.send(Ok(view));
+    }
+
+    fn contend(&mut self, read: u64) {
+        let Some(mut reading) = self.reads.remove(&read) else { return };
+        reading.contended += 1;
+        if reading.contended < READ_TRIES_MAX {
+            self.contended.push(reading);
+        } else {
+            Submitted::Read(reading).refuse(WriteError::SlowDown("what is to be listed changes without a pause"));
         }
     }
 
     fn durable(&mut self, flushed: &Arc<Flushed>) -> Result<(), String> {
         let last = flushed.batches.iter().map(|batch| &batch.head).rfind(|head| head.group == self.shared.group);
         if let Some(head) = last {
+            self.waiting.flushed(head.position + u64::from(head.count) - 1, flushed);
             self.replica.handle_durable(clock::now(), head.position + u64::from(head.count) - 1);
             self.drain(Some(flushed))?;
         }
-        if flushed.kept > 0 {
-            self.tell_sealing(SealingMessage::HeadsDurable(flushed.kept));
+        if flushed.latest > 0 {
+            self.tell_sealing(SealingMessage::HeadsDurable(flushed.latest));
         }
         self.append_backlog()
     }
 
-    /// Does everything that the replica wants done. `flushed`: the batch that made it possible, whose commands
-    /// are answered with receipts over it.
-    fn drain(&mut self, flushed: Option<&Arc<Flushed>>) -> Result<(), String> {
-        let mut drained = Drained::default();
-        while let Some(step) = self.replica.poll_step().map_err(|error: ApplyError| error.to_string())? {
-            match step {
-                Step::Append(record) => {
-                    drained.records.push(Record { header: record.header, salt: record.salt, body: record.body });
+    /// Does everything that the replica wants done. `flushed`: the batch that made it possible, over which a lone
+    /// replica answers with receipts.
+    pub(crate) fn drain(&mut self, flushed: Option<&Arc<Flushed>>) -> Result<(), String> {
+        loop {
+            let mut drained = Drained::default();
+            while let Some(step) = self.replica.poll_step().map_err(|error: ApplyError| error.to_string())? {
+                match step {
+                    Step::Append(record) => self.said(&mut drained, record),
+                    Step::Keep(kept) => self.kept(&mut drained, &kept),
+                    Step::Executed(executed, _) => drained.executed.push(executed),
+                    Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
+                    Step::Send(to, message) => {
+                        if let Some(neighbours) = &self.neighbours {
+                            neighbours.send(to, &Frame::Message(message));
+                        }
+                    }
+                    Step::ReadReady(read) => self.answer_read(read),
+                    Step::ReadContended(read) => self.contend(read),
+                    Step::WantSnapshot(cut) => self.want_snapshot(cut),
+                    Step::Covered(id) => self.waiting.refuse(id, WriteError::TimedOut),
                 }
-                Step::Executed(executed, _) => drained.executed.push(executed),
-                Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
+            }
+            self.append(drained.pieces, drained.said, drained.kept)?;
+            self.shared.metrics.executed(drained.executed.len());
+            self.waiting.executed(drained.executed, flushed, self.neighbours.is_none());
+            if self.contended.is_empty() {
+                return Ok(());
+            }
+            for reading in core::mem::take(&mut self.contended) {
+                self.begin_read(reading);
             }
         }
-        self.append(drained.records)?;
-        self.answer(drained.executed, flushed);
-        Ok(())
     }
 
-    /// Hands records to the journal, in pieces that fit a flush.
-    fn append(&mut self, records: Vec<Record>) -> Result<(), String> {
-        let mut piece = Vec::new();
-        let mut len = 0;
-        for record in records {
-            if piece.len() >= BATCH_RECORDS_MAX / 2 || len + record.body.len() > BATCH_LEN_MAX / 2 {
-                self.queue(core::mem::take(&mut piece));
-                len = 0;
-            }
-            len += record.body.len();
-            piece.push(record);
+    /// A record to be said: to the journal, in pieces that fit a flush, and to the peers.
+    fn said(&mut self, drained: &mut Drained, record: dace::Record) {
+        self.waiting.said(&record);
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.tail().push(record.clone());
         }
-        if !piece.is_empty() {
-            self.queue(piece);
+        drained.len += record.body.len();
+        drained.said.push(Record { header: record.header, salt: record.salt, body: record.body });
+        let is_full = drained.said.len() >= BATCH_RECORDS_MAX / 2 || drained.len > BATCH_LEN_MAX / 4;
+        if is_full {
+            let (said, kept) = (core::mem::take(&mut drained.said), core::mem::take(&mut drained.kept));
+            drained.pieces.push(self.append_of(said, kept));
+            drained.len = 0;
+        }
+    }
+
+    /// The own copy of a peer's command: it shares the flush of the record behind it, which vouches for it.
+    fn kept(&self, drained: &mut Drained, kept: &dace::Kept) {
+        drained.len += kept.body.len();
+        let bytes = [&kept.header.to_bytes()[..], &kept.salt, &kept.body].concat();
+        drained.kept.push(Kept { group: self.shared.group, kind: KeptKind::COMMAND, bytes: bytes.into() });
+    }
+
+    fn append(&mut self, pieces: Vec<Append>, said: Vec<Record>, kept: Vec<Kept>) -> Result<(), String> {
+        self.backlog.extend(pieces);
+        if !said.is_empty() || !kept.is_empty() {
+            self.queue(said, kept);
         }
         self.append_backlog()
     }
 
-    fn queue(&mut self, said: Vec<Record>) {
-        let (group, incarnation) = (self.shared.group, self.shared.incarnation);
+    fn append_of(&self, said: Vec<Record>, kept: Vec<Kept>) -> Append {
+        Append { group: self.shared.group, incarnation: self.replica.status().incarnation, said, kept }
+    }
+
+    fn queue(&mut self, said: Vec<Record>, mut kept: Vec<Kept>) {
         self.heads_due_ns = None;
-        let kept = core::mem::take(&mut self.heads);
-        self.backlog.push_back(Append { group, incarnation, said, kept });
+        kept.append(&mut self.heads);
+        let piece = self.append_of(said, kept);
+        self.backlog.push_back(piece);
     }
 
     /// Gives the journal what its queue has room for; the rest follows when something was flushed.
@@ -198,22 +281,19 @@ impl Loop {
         Ok(())
     }
 
-    fn answer(&mut self, executed: Vec<Arc<Executed>>, flushed: Option<&Arc<Flushed>>) {
-        self.shared.metrics.executed(executed.len());
-        let replies: Vec<_> = executed.iter().map(|executed| self.waiting.remove(&executed.id)).collect();
-        if replies.iter().all(Option::is_none) {
-            return;
-        }
-        let batch = Arc::new(AnswerBatch::new(executed, flushed.cloned()));
-        for (index, reply) in replies.into_iter().enumerate() {
-            if let Some(reply) = reply {
-                // The receiver may be gone: its client went away. The write stands all the same.
-                let _ = reply.send(Ok(Answer::new(batch.clone(), index)));
-            }
-        }
+    /// This replica is too far behind to go on by journals.
+    fn want_snapshot(&mut self, cut: Timestamp) {
+        tracing::warn!(%cut, "this replica is so far behind that it needs the state of another one");
     }
 
+    /// The state at `cut` is durable here.
     fn trim(&mut self, cut: Timestamp) {
+        let mut cut = cut;
+        if self.neighbours.is_some() {
+            let core = self.replica.core();
+            core.handle_stored(cut);
+            cut = core.trimmable();
+        }
         let Some(base) = self.replica.base(cut) else { return };
         let base = Base { below: base.position + 1, bytes: base.bytes.into() };
         if let Err(error) = self.journal.trim(self.shared.group, base) {
@@ -224,5 +304,13 @@ impl Loop {
     fn tell_sealing(&self, message: SealingMessage) {
         // The sealer ends only after the loop, or by a failure that it has reported itself.
         let _ = self.sealing.send(message);
+    }
+}
+
+fn refused(error: SubmitError) -> WriteError {
+    match error {
+        SubmitError::Full => WriteError::SlowDown("too many commands are in flight"),
+        SubmitError::NotStarted | SubmitError::Clock | SubmitError::Sealed => WriteError::NotReady(error.to_string()),
+        SubmitError::TooLong(_) => WriteError::Failed(error.to_string()),
     }
 }

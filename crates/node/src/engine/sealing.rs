@@ -9,11 +9,10 @@ use bytes::Bytes;
 use store::journal::{Kept, KeptKind, Writer};
 use store::state::FjallState;
 
-use super::Event;
 use super::inbox::Inbox;
+use super::{Event, Submitted};
 use crate::node::Shared;
 use crate::replica::Block;
-use crate::write::propose::Proposal;
 use crate::write::seal::{Head, Sealer};
 
 /// At most this long between two checkpoints while something is sealed.
@@ -33,11 +32,14 @@ pub(crate) enum SealingMessage {
 pub(crate) struct Sealing {
     pub(crate) sealer: Sealer<FjallState>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) inbox: Arc<Inbox<Proposal, Event>>,
+    pub(crate) inbox: Arc<Inbox<Submitted, Event>>,
     pub(crate) journal: Arc<Writer>,
     pub(crate) messages: Receiver<SealingMessage>,
     /// Heads whose kept records are on their way to the disk, oldest first.
     pub(crate) keeping: VecDeque<Head>,
+    /// The last head that was made durable before the start: no smaller one is signed, and the one of its size must be it.
+    /// A member of a larger group may begin below it, until it has heard from others what it had sealed.
+    pub(crate) signed: Option<Head>,
 }
 
 impl Sealing {
@@ -85,6 +87,18 @@ impl Sealing {
             return Ok(());
         }
         self.shared.metrics.sealed(head.size);
+        if let Some(signed) = self.signed {
+            if signed.contradicts(&head) {
+                return Err(format!(
+                    "at size {} the ledger does not have the root that this node signed before; keep the folder for \
+                     examination and replace this node",
+                    head.size
+                ));
+            }
+            if head.size < signed.size {
+                return Ok(());
+            }
+        }
         self.keep(head);
         Ok(())
     }

@@ -11,6 +11,7 @@ use types::object::Placement;
 use super::cache::{CachedObject, Piece};
 use crate::error::BodyError;
 use crate::node::Shared;
+use crate::peer::chunks::{WireChunk, fetch_from_any};
 
 /// Bytes in order; every chunk was checked against its digest before any of it is given.
 pub type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
@@ -33,14 +34,23 @@ async fn run(shared: Arc<Shared>, fetch: Fetch) -> Result<Bytes, BodyError> {
     match fetch {
         Fetch::Inline(bytes) => Ok(bytes),
         Fetch::Chunk { placement, index, wanted } => {
-            let bytes = shared
-                .vault
-                .get_chunk(&placement, index)
-                .await
-                .map_err(|error| BodyError::Damaged(error.to_string()))?;
+            let bytes = match shared.vault.get_chunk(&placement, index).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    let damaged = BodyError::Damaged(error.to_string());
+                    from_others(&shared, &placement, index).await.ok_or(damaged)?
+                }
+            };
             Ok(bytes.slice(wanted))
         }
     }
+}
+
+/// A chunk that the own vault does not have whole: `f + 1` members have placed it.
+async fn from_others(shared: &Shared, placement: &Placement, index: u32) -> Option<Bytes> {
+    let chunk = placement.chunks.get(index as usize)?;
+    let chunk = WireChunk::new(placement.id, placement.placed_at, index, *chunk);
+    fetch_from_any(shared, chunk).await
 }
 
 fn plan(pieces: &[Piece], range: &Range<u64>) -> Vec<Fetch> {

@@ -1,6 +1,8 @@
-//! The read path: linearizable without a message, because a group of one is its own quorum. What executes
-//! becomes visible before it is answered, and what was answered is in the overlay, the cache or the state.
+//! The read path. In a group of one it is linearizable without a message: it is its own quorum, what executes becomes
+//! visible before it is answered, and what was answered is in the overlay, the cache or the state. In a larger group
+//! others may have answered what is not executed here yet: `barrier` waits for that first.
 
+pub(crate) mod barrier;
 pub(crate) mod body;
 pub(crate) mod buckets;
 pub(crate) mod cache;

@@ -12,9 +12,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dace::{Core, Output, Record, Submission, SubmitError};
+use dace::{Core, Kept, Message, Output, Record, Submission, SubmitError};
 use types::state::StateRead;
-use types::{Command, CommandId, Now, SlotSet, Timestamp};
+use types::{Command, CommandId, Now, ReplicaId, SlotSet, Timestamp};
 
 use crate::write::apply;
 use overlay::Overlay;
@@ -34,10 +34,23 @@ pub struct Block {
 pub enum Step {
     /// Append to the journal; positions rise by one.
     Append(Record),
-    /// A command was executed; the record at `durable` decided it. Its coordinator may answer.
+    /// Append to the journal as a kept record: durable with the said record behind it, or before. Larger groups only,
+    /// like all that follow behind the blocks.
+    Keep(Kept),
+    /// A command was executed; the record at `durable` decided it, in a group of one. Its coordinator may answer.
     Executed(Arc<Executed>, u64),
     /// A block is complete and may be sealed.
     Block(Block),
+    /// Give this to a peer, or lose it.
+    Send(ReplicaId, Message),
+    /// The state may be read for this read: now, before the next step is taken.
+    ReadReady(u64),
+    /// This read of several slots found no quiet instant.
+    ReadContended(u64),
+    /// The state here is too old to go on by journals: a peer's, at this cut or above, is wanted.
+    WantSnapshot(Timestamp),
+    /// A command that was submitted here is in a state that was installed: what came of it is not known here.
+    Covered(CommandId),
 }
 
 /// A replica. `S` is the stored state, always that of the last sealed cut.
@@ -58,6 +71,11 @@ impl<S: StateRead + ?Sized> Replica<S> {
     pub fn new(core: Core, state: Arc<S>, overlay: Arc<Overlay>) -> Self {
         assert!(overlay.is_empty(), "a replica starts with nothing executed above its state");
         Self { core, overlay, state, submitted: HashMap::new(), unsealed: VecDeque::new() }
+    }
+
+    /// The consensus core, for what goes on between replicas. [`Replica::poll_step`] has what it puts out.
+    pub fn core(&mut self) -> &mut Core {
+        &mut self.core
     }
 
     /// The consensus core's own account of itself.
@@ -137,21 +155,19 @@ impl<S: StateRead + ?Sized> Replica<S> {
                         return Ok(Some(Step::Block(block)));
                     }
                 }
-                Output::Keep(_)
-                | Output::Send { .. }
-                | Output::ReadReady { .. }
-                | Output::ReadContended { .. }
-                | Output::LeasedReady { .. }
+                Output::Keep(kept) => return Ok(Some(Step::Keep(kept))),
+                Output::Send { to, message } => return Ok(Some(Step::Send(to, message))),
+                Output::ReadReady { read } => return Ok(Some(Step::ReadReady(read))),
+                Output::ReadContended { read } => return Ok(Some(Step::ReadContended(read))),
+                Output::WantSnapshot { cut } => return Ok(Some(Step::WantSnapshot(cut))),
+                Output::Covered { id } => return Ok(Some(Step::Covered(id))),
+                Output::LeasedReady { .. }
                 | Output::LeasedContended { .. }
                 | Output::Pends { .. }
                 | Output::Settles { .. }
-                | Output::Lease { .. }
-                | Output::Void { .. }
-                | Output::Covered { .. }
-                | Output::ReadAgain { .. }
-                | Output::Ended { .. }
-                | Output::WantSnapshot { .. } => {
-                    unreachable!("a group of one has no peers, and its reads do not pass through the core")
+                | Output::Lease { .. } => unreachable!("no lease was wanted, and nothing is published"),
+                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
+                    unreachable!("nobody proposes a Reconfig")
                 }
             }
         }

@@ -32,7 +32,7 @@ use crate::folder::DataFolder;
 use crate::keys::Keys;
 use crate::progress::Report;
 use crate::replica::{Head, SealMarker};
-use crate::start::{Places, REPLICA, Recovered, cluster_id, recover};
+use crate::start::{Places, REPLICA, Recovered, alone, cluster_id, recover};
 use shadow::{ShadowDisk, ShadowState};
 
 /// Findings that are listed one by one; more are only counted.
@@ -111,7 +111,7 @@ pub(crate) fn verify_folder(
     progress: Report<'_>,
 ) -> Result<VerifyReport, VerifyError> {
     let mut found = Found::default();
-    match cluster_id(folder, false) {
+    match cluster_id(folder, false, None) {
         Ok(cluster) => verify_parts(folder, keys, cluster, &mut found, progress)?,
         Err(error) => found.finding("cluster", error),
     }
@@ -179,7 +179,7 @@ fn reach(places: Places, keys: &Keys, cluster: ClusterId, found: &mut Found) -> 
         // The journal is damaged, so that nothing can be executed from it, or the state is.
         return Ok(None);
     }
-    let recovered = guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, cluster));
+    let recovered = guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, alone(cluster, keys.node.public_key())));
     let (place, error) = match recovered {
         None => return Ok(None),
         Some(Ok(recovered)) => return Ok(Some(recovered)),

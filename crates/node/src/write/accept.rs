@@ -45,7 +45,7 @@ fn frees_space(op: &Op) -> bool {
 }
 
 pub(crate) fn accept(shared: &Shared, request: WriteRequest) -> Result<Accepted, WriteError> {
-    shared.running()?;
+    shared.ready()?;
     if !frees_space(&request.op) {
         shared.has_space()?;
     }

@@ -1,5 +1,5 @@
-//! Step *place*: the bytes of a large body go to the vault, chunk by chunk and durably, before there is a
-//! command that names them.
+//! Step *place*: the bytes of a large body go to the vaults of this node and of `f` others, chunk by chunk and durably,
+//! before there is a command that names them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::clock;
 use crate::error::WriteError;
 use crate::keys::random;
 use crate::node::Shared;
+use crate::peer::chunks::{WireChunk, replicate};
 
 /// What a finished body is: where its bytes are, and what they are.
 #[derive(Clone, Debug)]
@@ -117,21 +118,20 @@ impl BodyWriter {
         let index = self.launched;
         self.launched = index.checked_add(1).ok_or_else(|| WriteError::Body("it has too many chunks".to_owned()))?;
         let (shared, id, placed_at) = (self.shared.clone(), self.id, self.placed_at);
-        let space = self.shared.clone();
         let task = tokio::spawn(async move {
             shared.metrics.placed(bytes.len());
-            let put = shared.vault.put_chunk(id, placed_at, index, bytes).await;
+            let put = match shared.vault.put_chunk(id, placed_at, index, bytes).await {
+                Ok(chunk) => {
+                    let placed = WireChunk::new(id, placed_at, index, chunk);
+                    replicate(&shared, placed).await.map(|()| chunk)
+                }
+                Err(VaultError::Full(_)) => Err(shared.disk_full()),
+                Err(error) => Err(WriteError::Body(error.to_string())),
+            };
             drop(ahead);
             put
         });
-        let arrival = async move {
-            match task.await {
-                Ok(Ok(chunk)) => Ok(chunk),
-                Ok(Err(VaultError::Full(_))) => Err(space.disk_full()),
-                Ok(Err(error)) => Err(WriteError::Body(error.to_string())),
-                Err(error) => Err(WriteError::Body(error.to_string())),
-            }
-        };
+        let arrival = async move { task.await.unwrap_or_else(|error| Err(WriteError::Body(error.to_string()))) };
         self.flying.push_back((index, arrival.boxed()));
         Ok(())
     }

@@ -5,6 +5,7 @@ use types::Command;
 
 use super::accept::Accepted;
 use super::ack::Answer;
+use crate::engine::Submitted;
 use crate::engine::inbox::Rejected;
 use crate::error::WriteError;
 use crate::node::Shared;
@@ -22,7 +23,7 @@ pub(crate) fn propose(
 ) -> Result<oneshot::Receiver<Result<Answer, WriteError>>, WriteError> {
     let (answer, answered) = oneshot::channel();
     let proposal = Proposal { command: accepted.command, submission: accepted.submission, answer };
-    match shared.inbox.submit(proposal) {
+    match shared.inbox.submit(Submitted::Write(proposal)) {
         Ok(()) => Ok(answered),
         Err(Rejected::Full) => Err(WriteError::SlowDown("its queue of commands is full")),
         Err(Rejected::Closed) => Err(shared.running().err().unwrap_or(WriteError::Stopping)),

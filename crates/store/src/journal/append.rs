@@ -128,6 +128,7 @@ impl Journal {
                 number: self.number_next,
                 batches: Vec::with_capacity(batches.len()),
                 kept: kept.len(),
+                latest: kept.iter().filter(|kept| kept.kind.is_latest_only()).count(),
                 len,
             },
             stands: self.stands.clone(),

@@ -39,7 +39,7 @@ pub use begin::Beginning;
 pub use error::{AppendError, EraseError, OpenError, ReadError};
 pub use fuzz::fuzz_journal;
 pub use open::{OpenReport, Torn};
-pub use read::{Reader, Records, StoredBatch, StoredBody, StoredRecord};
+pub use read::{Reader, Records, Replay, Replayed, StoredBatch, StoredBody, StoredRecord};
 pub use spare::{SpareMade, SpareTask};
 pub use verify::{Verified, verify};
 pub use writer::{Append, Event, Refused, Statistics, Timings, Writer, WriterOptions};
@@ -97,6 +97,9 @@ impl KeptKind {
     pub const BASE: Self = Self(1);
     /// The latest tree head that this node signed.
     pub const TREE_HEAD: Self = Self(2);
+    /// This replica's own copy of a peer's command: header (96), salt (32), body. Kept in the flush of the record that
+    /// vouches for it, so it goes when that goes.
+    pub const COMMAND: Self = Self(128);
 
     /// Whether only the latest record of this kind counts (it is then carried from segment to segment);
     /// others go with their segment.
@@ -162,6 +165,8 @@ pub struct Flushed {
     pub batches: Vec<SealedBatch>,
     /// How many kept records.
     pub kept: usize,
+    /// How many of them are of a kind of which only the latest counts.
+    pub latest: usize,
     /// Bytes written.
     pub len: usize,
 }

@@ -45,6 +45,15 @@ pub struct StoredRecord {
     pub body: StoredBody,
 }
 
+/// What a restart replays, in order. See [`Reader::replay`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Replayed {
+    /// The group said it.
+    Said(StoredRecord),
+    /// The group kept it, as one of a log.
+    Kept(Kept),
+}
+
 /// A batch as it was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredBatch {
@@ -80,6 +89,13 @@ impl Reader {
     pub fn read_from(&self, group: GroupId, position: u64) -> Result<Records, ReadError> {
         let cursor = self.seek(group, position)?;
         Ok(Records { cursor, group, position, queue: VecDeque::new() })
+    }
+
+    /// What the group said and kept since the first frame that is still there, oldest first; of one flush, what it kept
+    /// comes first. Kept records of which only the latest counts are left out: see [`super::Journal::kept`].
+    #[must_use]
+    pub fn replay(&self, group: GroupId) -> Replay {
+        Replay { cursor: self.cursor_at_start(), group, queue: VecDeque::new() }
     }
 
     /// The batch in which the group's record at `position` was signed; `None` if that is not durable yet.
@@ -175,6 +191,36 @@ impl Iterator for Records {
             let records = batches.flat_map(|batch| &batch.records);
             let wanted = records.filter(|record| record.header.position >= self.position);
             self.queue.extend(wanted.map(|record| read.record(record)));
+        }
+    }
+}
+
+/// What a group said and kept. See [`Reader::replay`].
+pub struct Replay {
+    cursor: Cursor,
+    group: GroupId,
+    queue: VecDeque<Replayed>,
+}
+
+impl Iterator for Replay {
+    type Item = Result<Replayed, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(replayed) = self.queue.pop_front() {
+                return Some(Ok(replayed));
+            }
+            let mut read = match self.cursor.next() {
+                Ok(read) => read?,
+                Err(error) => return Some(Err(error)),
+            };
+            let group = self.group;
+            let kept = core::mem::take(&mut read.frame.kept).into_iter();
+            let kept = kept.filter(|kept| kept.group == group && !kept.kind.is_latest_only());
+            self.queue.extend(kept.map(Replayed::Kept));
+            let batches = read.frame.batches.iter().filter(|batch| batch.head.group == group);
+            let records = batches.flat_map(|batch| &batch.records);
+            self.queue.extend(records.map(|record| Replayed::Said(read.record(record))));
         }
     }
 }

@@ -122,6 +122,12 @@ impl Vault {
             return Err(VaultError::Missing(format!("chunk {index} of a body of {}", placement.chunks.len())));
         };
         let name = ChunkName { placement: placement.id, placed_at: placement.placed_at, index, digest: chunk.digest };
+        self.get_named(name, chunk.len).await
+    }
+
+    /// The bytes of the chunk of this name, compared with this length and the digest in the name.
+    pub async fn get_named(&self, name: ChunkName, len: u32) -> Result<Bytes, VaultError> {
+        let chunk = Chunk { len, digest: name.digest };
         let file = self.file(&name);
         let got = self.store.get(&name.path()).await.map_err(|error| failed(&file, &error))?;
         let found_len = got.meta.size;

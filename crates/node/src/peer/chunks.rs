@@ -1,0 +1,134 @@
+//! Chunks of bodies between members: a body is in the vaults of `f + 1` of them before a command names it, and whoever
+//! lacks a chunk asks the others for it.
+
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use minicbor::{Decode, Encode};
+use store::vault::ChunkName;
+use types::Timestamp;
+use types::limits::CHUNK_LEN;
+use types::object::{Chunk, PlacementId};
+
+use super::wire::{FrameError, VERSION};
+use super::{Link, RequestFailed};
+use crate::error::WriteError;
+use crate::node::Shared;
+
+/// What one member asks another for (`docs/formats/peer.md`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum Request {
+    /// The bytes of a chunk.
+    #[n(0)]
+    Give(#[n(0)] WireChunk),
+    /// Fetch this chunk from the asker and place it, durably. The answer is empty.
+    #[n(1)]
+    Keep(#[n(0)] WireChunk),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) struct WireChunk {
+    #[n(0)]
+    placement: PlacementId,
+    #[n(1)]
+    placed_at: Timestamp,
+    #[n(2)]
+    index: u32,
+    #[n(3)]
+    chunk: Chunk,
+}
+
+impl WireChunk {
+    pub(crate) fn new(placement: PlacementId, placed_at: Timestamp, index: u32, chunk: Chunk) -> Self {
+        Self { placement, placed_at, index, chunk }
+    }
+
+    fn name(&self) -> ChunkName {
+        let Self { placement, placed_at, index, chunk } = *self;
+        ChunkName { placement, placed_at, index, digest: chunk.digest }
+    }
+}
+
+impl Request {
+    pub(crate) fn to_bytes(self) -> Bytes {
+        let mut out = vec![VERSION];
+        minicbor::encode(self, &mut out).expect("writing to a vector cannot fail");
+        out.into()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
+        let (version, rest) = bytes.split_first().ok_or(FrameError::Len(0))?;
+        if *version != VERSION {
+            return Err(FrameError::Version(*version));
+        }
+        minicbor::decode(rest).map_err(|error| FrameError::Malformed(error.to_string()))
+    }
+}
+
+/// Answers a request of another member.
+pub(crate) async fn answer(shared: &Shared, link: Option<&dyn Link>, bytes: &[u8]) -> Result<Bytes, String> {
+    let request = Request::from_bytes(bytes).map_err(|error| error.to_string())?;
+    match request {
+        Request::Give(chunk) => {
+            let found = shared.vault.get_named(chunk.name(), chunk.chunk.len).await;
+            found.map_err(|error| error.to_string())
+        }
+        Request::Keep(chunk) => {
+            let link = link.ok_or("the link is closed")?;
+            shared.has_space().map_err(|error| error.to_string())?;
+            let bytes = fetch(link, chunk).await.map_err(|error| error.to_string())?;
+            let (placement, placed_at, index) = (chunk.placement, chunk.placed_at, chunk.index);
+            shared.metrics.placed(bytes.len());
+            shared.vault.put_chunk(placement, placed_at, index, bytes).await.map_err(|error| error.to_string())?;
+            Ok(Bytes::new())
+        }
+    }
+}
+
+/// A chunk as one other member has it, compared with its digest.
+async fn fetch(link: &dyn Link, chunk: WireChunk) -> Result<Bytes, RequestFailed> {
+    let bytes = link.request(Request::Give(chunk).to_bytes(), CHUNK_LEN).await?;
+    let (len, expected) = (bytes.len(), chunk.chunk);
+    let hashed = bytes.clone();
+    let digest = tokio::task::spawn_blocking(move || *blake3::hash(&hashed).as_bytes()).await;
+    if len != expected.len as usize || digest.ok() != Some(expected.digest) {
+        return Err(RequestFailed("the chunk that came is another one".to_owned()));
+    }
+    Ok(bytes)
+}
+
+/// A chunk that is not in the own vault, from whichever member has it.
+pub(crate) async fn fetch_from_any(shared: &Shared, chunk: WireChunk) -> Option<Bytes> {
+    for link in shared.peers.links() {
+        match fetch(link.as_ref(), chunk).await {
+            Ok(bytes) => return Some(bytes),
+            Err(error) => tracing::debug!(%error, "a member could not give a chunk"),
+        }
+    }
+    None
+}
+
+/// Has a chunk of the own vault placed by `f` others, too: by the nearest, and by those behind them where one fails.
+pub(crate) async fn replicate(shared: &Shared, chunk: WireChunk) -> Result<(), WriteError> {
+    let needed = shared.members - shared.quorum;
+    if needed == 0 {
+        return Ok(());
+    }
+    let mut others = shared.peers.links().into_iter();
+    let ask = |link: std::sync::Arc<dyn Link>| async move { link.request(Request::Keep(chunk).to_bytes(), 0).await };
+    let mut asked: FuturesUnordered<_> = others.by_ref().take(needed).map(ask).collect();
+    let mut kept = 0;
+    let mut reason = "no other member can be reached".to_owned();
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Ok(_) => kept += 1,
+            Err(error) => {
+                reason = error.to_string();
+                asked.extend(others.next().map(ask));
+            }
+        }
+        if kept == needed {
+            return Ok(());
+        }
+    }
+    Err(WriteError::Body(format!("{kept} other members have placed it, and {needed} must: {reason}")))
+}

@@ -1,0 +1,160 @@
+//! The other members of the group: what is said to them and heard from them, whoever carries it.
+//!
+//! A *link* to a peer carries frames. Its ordered lane keeps their order and waits while the peer is behind: journals
+//! go there. What goes on its urgent lane may be lost. [`Peers`] is where whoever runs the links tells the node of
+//! them.
+//!
+//! | part | file |
+//! | --- | --- |
+//! | the bytes of frames | `wire.rs` |
+//! | the newest records and the last beat, as the loop publishes them | `tail.rs` |
+//! | bodies in the vaults of several members | `chunks.rs` |
+//! | one task a reader: feeds it the journal, from memory or from the disk | `feed.rs` |
+//! | the mesh as the carrier | `links.rs` |
+//! | what the loop does about peers | `engine/peers.rs` |
+
+pub(crate) mod chunks;
+pub(crate) mod feed;
+pub mod links;
+pub(crate) mod tail;
+pub(crate) mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use types::ReplicaId;
+use types::limits::PEER_FRAMES_MAX;
+
+pub use wire::FrameError;
+
+use crate::engine::Event;
+use crate::engine::inbox::Inbox;
+use crate::engine::Submitted;
+use crate::node::Shared;
+use wire::Frame;
+
+/// The link is closed: the peer is not there, or the node ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the link is closed")]
+pub struct LinkClosed;
+
+/// Why a request got no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a request to another member failed: {0}")]
+pub struct RequestFailed(pub String);
+
+/// A connection to a peer.
+pub trait Link: Send + Sync {
+    /// Sends on the ordered lane; waits while it is full.
+    fn send(&self, frame: Bytes) -> BoxFuture<'_, Result<(), LinkClosed>>;
+
+    /// Sends on the urgent lane, or loses it.
+    fn send_urgent(&self, frame: Bytes);
+
+    /// Asks for something and takes the whole answer, of up to `len_max` bytes.
+    fn request(&self, request: Bytes, len_max: usize) -> BoxFuture<'_, Result<Bytes, RequestFailed>>;
+
+    /// How long a message takes to the peer and back, if it was measured.
+    fn round_trip(&self) -> Option<Duration>;
+}
+
+/// What the loop hears of a peer.
+pub(crate) enum Heard {
+    /// A link is up. One before it is not used any more.
+    Up(Arc<dyn Link>),
+    /// The link is down.
+    Down,
+    /// A frame came; the permit is room in the queue of this peer.
+    Frame(Box<Frame>, OwnedSemaphorePermit),
+}
+
+/// Where the links of a node bring what they have. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    inbox: Arc<Inbox<Submitted, Event>>,
+    rooms: Arc<BTreeMap<ReplicaId, Arc<Semaphore>>>,
+    links: Arc<Mutex<BTreeMap<ReplicaId, Arc<dyn Link>>>>,
+    node: Arc<OnceLock<Weak<Shared>>>,
+}
+
+impl Peers {
+    pub(crate) fn new(inbox: Arc<Inbox<Submitted, Event>>, others: impl Iterator<Item = ReplicaId>) -> Self {
+        let rooms = others.map(|peer| (peer, Arc::new(Semaphore::new(PEER_FRAMES_MAX)))).collect();
+        Self { inbox, rooms: Arc::new(rooms), links: Arc::default(), node: Arc::default() }
+    }
+
+    /// The other members.
+    pub fn others(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.rooms.keys().copied()
+    }
+
+    /// A link to a peer is up. One to a stranger is not used.
+    pub fn up(&self, peer: ReplicaId, link: Arc<dyn Link>) {
+        if !self.rooms.contains_key(&peer) {
+            return;
+        }
+        self.links.lock().insert(peer, link.clone());
+        self.tell(peer, Heard::Up(link));
+    }
+
+    /// The link to a peer is down.
+    pub fn down(&self, peer: ReplicaId) {
+        self.links.lock().remove(&peer);
+        self.tell(peer, Heard::Down);
+    }
+
+    /// A frame came on the ordered lane. Waits while the node is behind; who brings it reads no further meanwhile. On an
+    /// error the link is to be closed.
+    pub async fn frame(&self, peer: ReplicaId, bytes: &[u8]) -> Result<(), FrameError> {
+        let Some(room) = self.rooms.get(&peer) else { return Ok(()) };
+        let frame = Frame::from_bytes(bytes)?;
+        // Never closed.
+        if let Ok(permit) = room.clone().acquire_owned().await {
+            self.tell(peer, Heard::Frame(Box::new(frame), permit));
+        }
+        Ok(())
+    }
+
+    /// A frame came on the urgent lane. Dropped when too many wait.
+    pub fn urgent(&self, peer: ReplicaId, bytes: &[u8]) -> Result<(), FrameError> {
+        let Some(room) = self.rooms.get(&peer) else { return Ok(()) };
+        let frame = Frame::from_bytes(bytes)?;
+        if let Ok(permit) = room.clone().try_acquire_owned() {
+            self.tell(peer, Heard::Frame(Box::new(frame), permit));
+        }
+        Ok(())
+    }
+
+    /// A peer asks for something: gives the answer, or why there is none.
+    pub async fn request(&self, peer: ReplicaId, bytes: &[u8]) -> Result<Bytes, String> {
+        let node = self.node.get().and_then(Weak::upgrade).ok_or("the node is stopping")?;
+        let link = self.links.lock().get(&peer).cloned();
+        chunks::answer(&node, link.as_deref(), bytes).await
+    }
+
+    /// The links that are up, those to the nearest members first.
+    pub(crate) fn links(&self) -> Vec<Arc<dyn Link>> {
+        let mut links: Vec<_> = self.links.lock().values().cloned().collect();
+        links.sort_by_key(|link| {
+            let delay = link.round_trip();
+            (delay.is_none(), delay)
+        });
+        links
+    }
+
+    /// Who answers requests.
+    pub(crate) fn serve(&self, node: Weak<Shared>) {
+        self.node.set(node).expect("a node is started once");
+    }
+
+    fn tell(&self, peer: ReplicaId, heard: Heard) {
+        if self.rooms.contains_key(&peer) {
+            self.inbox.tell(Event::Peer(peer, heard));
+        }
+    }
+}

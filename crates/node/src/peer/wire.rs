@@ -1,0 +1,535 @@
+//! The bytes of what replicas of a group say to each other (`docs/formats/peer.md`). Who carries them is no matter here:
+//! see [`super::Link`].
+
+use bytes::Bytes;
+use dace::{Beat, Claim, Fetched, Hello, Message, PeerBase, Record, Watermark};
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use types::journal::RecordHeader;
+use types::limits::{PEER_FRAME_LEN_MAX, SLOTS};
+use types::{CommandId, Incarnation, Slot, SlotSet, Timestamp};
+
+/// The version byte that opens every frame.
+pub(crate) const VERSION: u8 = 1;
+
+/// Why bytes are not a frame.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FrameError {
+    /// No bytes, or more than a frame may have.
+    #[error("a frame of {0} bytes")]
+    Len(usize),
+    /// A version that this build does not know.
+    #[error("frame version {0} is not known to this build")]
+    Version(u8),
+    /// Not the CBOR of a frame, or fields that make no sense.
+    #[error("malformed frame: {0}")]
+    Malformed(String),
+}
+
+/// What one replica sends to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Frame {
+    /// The writer offers its journal.
+    Hello { session: u64, hello: Hello },
+    /// The answer: its records behind `position` are wanted.
+    Want { session: u64, position: u64 },
+    /// The next piece of the journal.
+    Piece(Piece),
+    /// The reader cannot go on in this session: the writer may say hello again.
+    Stop { session: u64 },
+    /// The reader will not read this replica's journal again: its disk was rolled back or replaced.
+    Refused { session: u64, reason: String },
+    /// A message of the core.
+    Message(Message),
+    /// A replica that starts asks to be vouched for.
+    Claim { life: u64, claim: Claim },
+    /// The sender vouches for that claim.
+    Vouch { life: u64 },
+    /// The sender has counted more than the claim says.
+    Unvouched { life: u64, reason: String },
+}
+
+/// Records of a journal in order, and what holds of it behind them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Piece {
+    pub(crate) session: u64,
+    /// The records begin behind this base.
+    pub(crate) base: Option<PeerBase>,
+    pub(crate) records: Vec<Record>,
+    /// Absent while the reader is far behind.
+    pub(crate) beat: Option<Beat>,
+}
+
+#[derive(Encode, Decode)]
+enum Wire {
+    #[n(0)]
+    Hello(#[n(0)] u64, #[n(1)] WireHello),
+    #[n(1)]
+    Want(#[n(0)] u64, #[n(1)] u64),
+    #[n(2)]
+    Piece(#[n(0)] WirePiece),
+    #[n(3)]
+    Stop(#[n(0)] u64),
+    #[n(4)]
+    Refused(#[n(0)] u64, #[n(1)] String),
+    #[n(5)]
+    Message(#[n(0)] WireMessage),
+    #[n(6)]
+    Claim(#[n(0)] u64, #[n(1)] WireHello, #[n(2)] u64),
+    #[n(7)]
+    Vouch(#[n(0)] u64),
+    #[n(8)]
+    Unvouched(#[n(0)] u64, #[n(1)] String),
+}
+
+#[derive(Encode, Decode)]
+struct WireHello {
+    #[n(0)]
+    incarnation: Incarnation,
+    #[n(1)]
+    opened: u64,
+    #[n(2)]
+    opened_at: Timestamp,
+}
+
+#[derive(Encode, Decode)]
+struct WirePiece {
+    #[n(0)]
+    session: u64,
+    #[n(1)]
+    base: Option<WireBase>,
+    #[n(2)]
+    records: Vec<WireRecord>,
+    #[n(3)]
+    beat: Option<WireBeat>,
+}
+
+#[derive(Encode, Decode)]
+struct WireBase {
+    #[n(0)]
+    position: u64,
+    #[n(1)]
+    cut: Timestamp,
+    #[n(2)]
+    opened: WireHello,
+}
+
+#[derive(Encode, Decode)]
+struct WireBeat {
+    #[n(0)]
+    appended: u64,
+    #[n(1)]
+    durable: u64,
+    #[n(2)]
+    promise: Timestamp,
+    #[n(3)]
+    reading: Timestamp,
+    #[n(4)]
+    stored: Timestamp,
+}
+
+#[derive(Encode, Decode)]
+struct WireRecord {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    header: [u8; RecordHeader::LEN],
+    /// Salt and body; absent where the record has no body.
+    #[n(1)]
+    body: Option<WireBody>,
+}
+
+#[derive(Encode, Decode)]
+struct WireBody {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    salt: [u8; 32],
+    #[n(1)]
+    bytes: ByteVec,
+}
+
+#[derive(Encode, Decode)]
+enum WireMessage {
+    #[n(0)]
+    Fetch(#[n(0)] CommandId),
+    #[n(1)]
+    Fetched(#[n(0)] WireFetched),
+    #[n(2)]
+    Settled(#[n(0)] CommandId, #[n(1)] Timestamp),
+    #[n(3)]
+    Ask(#[n(0)] u64, #[n(1)] Vec<u16>),
+    #[n(4)]
+    Answer(#[n(0)] WireAnswer),
+}
+
+#[derive(Encode, Decode)]
+struct WireFetched {
+    #[n(0)]
+    id: CommandId,
+    #[n(1)]
+    t0: Timestamp,
+    #[n(2)]
+    quorum: u64,
+    #[n(3)]
+    body: WireBody,
+    #[cbor(n(4), with = "minicbor::bytes")]
+    body_hash: [u8; 32],
+    #[n(5)]
+    decision: Option<Timestamp>,
+}
+
+#[derive(Encode, Decode)]
+struct WireAnswer {
+    #[n(0)]
+    read: u64,
+    #[n(1)]
+    by: WireHello,
+    #[n(2)]
+    pending: Vec<CommandId>,
+    /// The last place executed in each slot that was asked for; absent: all at or below `cut`.
+    #[n(3)]
+    slots: Option<Vec<WirePlace>>,
+    #[n(4)]
+    cut: Option<Timestamp>,
+}
+
+#[derive(Encode, Decode)]
+struct WirePlace(#[n(0)] Timestamp, #[n(1)] CommandId);
+
+impl Frame {
+    /// The frame's bytes.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        encode(&match self {
+            Self::Hello { session, hello } => Wire::Hello(*session, (*hello).into()),
+            Self::Want { session, position } => Wire::Want(*session, *position),
+            Self::Piece(piece) => Wire::Piece(piece.into()),
+            Self::Stop { session } => Wire::Stop(*session),
+            Self::Refused { session, reason } => Wire::Refused(*session, reason.clone()),
+            Self::Message(message) => Wire::Message(message.into()),
+            Self::Claim { life, claim } => Wire::Claim(*life, claim.last.into(), claim.position),
+            Self::Vouch { life } => Wire::Vouch(*life),
+            Self::Unvouched { life, reason } => Wire::Unvouched(*life, reason.clone()),
+        })
+    }
+
+    /// The inverse of [`Frame::to_bytes`].
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
+        let malformed = |error: &dyn core::fmt::Display| FrameError::Malformed(error.to_string());
+        let (version, rest) = bytes.split_first().ok_or(FrameError::Len(0))?;
+        if bytes.len() > PEER_FRAME_LEN_MAX {
+            return Err(FrameError::Len(bytes.len()));
+        }
+        if *version != VERSION {
+            return Err(FrameError::Version(*version));
+        }
+        let mut decoder = minicbor::Decoder::new(rest);
+        let wire: Wire = decoder.decode().map_err(|error| malformed(&error))?;
+        if decoder.position() != rest.len() {
+            return Err(malformed(&"bytes are left over"));
+        }
+        Ok(match wire {
+            Wire::Hello(session, hello) => Self::Hello { session, hello: hello.into() },
+            Wire::Want(session, position) => Self::Want { session, position },
+            Wire::Piece(piece) => Self::Piece(piece.try_into()?),
+            Wire::Stop(session) => Self::Stop { session },
+            Wire::Refused(session, reason) => Self::Refused { session, reason },
+            Wire::Message(message) => Self::Message(message.try_into()?),
+            Wire::Claim(life, last, position) => Self::Claim { life, claim: Claim { last: last.into(), position } },
+            Wire::Vouch(life) => Self::Vouch { life },
+            Wire::Unvouched(life, reason) => Self::Unvouched { life, reason },
+        })
+    }
+}
+
+fn encode(wire: &Wire) -> Bytes {
+    let mut out = vec![VERSION];
+    minicbor::encode(wire, &mut out).expect("writing to a vector cannot fail");
+    out.into()
+}
+
+impl From<Hello> for WireHello {
+    fn from(hello: Hello) -> Self {
+        Self { incarnation: hello.incarnation, opened: hello.opened, opened_at: hello.opened_at }
+    }
+}
+
+impl From<WireHello> for Hello {
+    fn from(hello: WireHello) -> Self {
+        Self { incarnation: hello.incarnation, opened: hello.opened, opened_at: hello.opened_at }
+    }
+}
+
+impl From<&Piece> for WirePiece {
+    fn from(piece: &Piece) -> Self {
+        Self {
+            session: piece.session,
+            base: piece.base.map(Into::into),
+            records: piece.records.iter().map(Into::into).collect(),
+            beat: piece.beat.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<WirePiece> for Piece {
+    type Error = FrameError;
+
+    fn try_from(piece: WirePiece) -> Result<Self, FrameError> {
+        Ok(Self {
+            session: piece.session,
+            base: piece.base.map(Into::into),
+            records: piece.records.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            beat: piece.beat.map(Into::into),
+        })
+    }
+}
+
+impl From<PeerBase> for WireBase {
+    fn from(base: PeerBase) -> Self {
+        let opened =
+            WireHello { incarnation: base.incarnation, opened: base.opened, opened_at: base.opened_at };
+        Self { position: base.position, cut: base.cut, opened }
+    }
+}
+
+impl From<WireBase> for PeerBase {
+    fn from(base: WireBase) -> Self {
+        let WireBase { position, cut, opened: WireHello { incarnation, opened, opened_at } } = base;
+        Self { position, cut, incarnation, opened, opened_at }
+    }
+}
+
+impl From<Beat> for WireBeat {
+    fn from(beat: Beat) -> Self {
+        let Beat { appended, durable, promise, reading, stored } = beat;
+        Self { appended, durable, promise, reading, stored }
+    }
+}
+
+impl From<WireBeat> for Beat {
+    fn from(beat: WireBeat) -> Self {
+        let WireBeat { appended, durable, promise, reading, stored } = beat;
+        Self { appended, durable, promise, reading, stored }
+    }
+}
+
+impl From<&Record> for WireRecord {
+    fn from(record: &Record) -> Self {
+        let body = WireBody { salt: record.salt, bytes: record.body.to_vec().into() };
+        Self { header: record.header.to_bytes(), body: (!record.body.is_empty()).then_some(body) }
+    }
+}
+
+impl TryFrom<WireRecord> for Record {
+    type Error = FrameError;
+
+    /// A body must be as long as the header says, and the one that it names.
+    fn try_from(record: WireRecord) -> Result<Self, FrameError> {
+        let malformed = |reason: &dyn core::fmt::Display| FrameError::Malformed(reason.to_string());
+        let header = RecordHeader::from_bytes(&record.header).map_err(|error| malformed(&error))?;
+        let (salt, body) = match record.body {
+            Some(body) => (body.salt, Bytes::from(Vec::from(body.bytes))),
+            None => ([0; 32], Bytes::new()),
+        };
+        if !body.is_empty() {
+            let is_its = body.len() == header.body_len as usize
+                && types::journal::body_hash(&salt, &body) == header.body_hash;
+            if !is_its {
+                return Err(malformed(&format_args!("the body of record {} is another one", header.position)));
+            }
+        }
+        Ok(Self { header, salt, body })
+    }
+}
+
+impl From<&Message> for WireMessage {
+    fn from(message: &Message) -> Self {
+        match message {
+            Message::Fetch { id } => Self::Fetch(*id),
+            Message::Fetched(fetched) => Self::Fetched(WireFetched {
+                id: fetched.id,
+                t0: fetched.t0,
+                quorum: fetched.quorum,
+                body: WireBody { salt: fetched.salt, bytes: fetched.body.to_vec().into() },
+                body_hash: fetched.body_hash,
+                decision: fetched.decision,
+            }),
+            Message::Settled { id, cut } => Self::Settled(*id, *cut),
+            Message::Ask { read, slots } => Self::Ask(*read, from_slots(slots)),
+            Message::Answer { read, by, pending, watermark } => {
+                let (slots, cut) = match watermark {
+                    Watermark::Slots(places) => {
+                        (Some(places.iter().map(|(timestamp, id)| WirePlace(*timestamp, *id)).collect()), None)
+                    }
+                    Watermark::Cut(cut) => (None, Some(*cut)),
+                };
+                Self::Answer(WireAnswer { read: *read, by: (*by).into(), pending: pending.clone(), slots, cut })
+            }
+        }
+    }
+}
+
+impl TryFrom<WireMessage> for Message {
+    type Error = FrameError;
+
+    fn try_from(message: WireMessage) -> Result<Self, FrameError> {
+        Ok(match message {
+            WireMessage::Fetch(id) => Self::Fetch { id },
+            WireMessage::Fetched(fetched) => Self::Fetched(Fetched {
+                id: fetched.id,
+                t0: fetched.t0,
+                quorum: fetched.quorum,
+                salt: fetched.body.salt,
+                body: Bytes::from(Vec::from(fetched.body.bytes)),
+                body_hash: fetched.body_hash,
+                decision: fetched.decision,
+            }),
+            WireMessage::Settled(id, cut) => Self::Settled { id, cut },
+            WireMessage::Ask(read, slots) => Self::Ask { read, slots: to_slots(slots)? },
+            WireMessage::Answer(answer) => {
+                let watermark = match (answer.slots, answer.cut) {
+                    (Some(places), None) => {
+                        Watermark::Slots(places.into_iter().map(|place| (place.0, place.1)).collect())
+                    }
+                    (None, Some(cut)) => Watermark::Cut(cut),
+                    _ => return Err(FrameError::Malformed("a watermark is by slots or by a cut".to_owned())),
+                };
+                Self::Answer { read: answer.read, by: answer.by.into(), pending: answer.pending, watermark }
+            }
+        })
+    }
+}
+
+/// Slots as numbers; none stands for all.
+fn from_slots(slots: &SlotSet) -> Vec<u16> {
+    match slots {
+        SlotSet::All => Vec::new(),
+        SlotSet::Some(slots) => slots.iter().map(|slot| slot.0).collect(),
+    }
+}
+
+fn to_slots(slots: Vec<u16>) -> Result<SlotSet, FrameError> {
+    if slots.is_empty() {
+        return Ok(SlotSet::All);
+    }
+    let rise = slots.windows(2).all(|pair| pair[0] < pair[1]);
+    if !rise || slots.iter().any(|slot| *slot >= SLOTS) {
+        return Err(FrameError::Malformed("slots rise and are in range".to_owned()));
+    }
+    Ok(SlotSet::Some(slots.into_iter().map(Slot).collect()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use types::journal::{RecordKind, body_hash};
+    use types::{Epoch, ReplicaId};
+
+    fn hello() -> Hello {
+        Hello { incarnation: Incarnation(2), opened: 7, opened_at: Timestamp(1_000) }
+    }
+
+    fn id(counter: u64) -> CommandId {
+        CommandId { replica: ReplicaId(3), incarnation: Incarnation(2), counter }
+    }
+
+    fn record(position: u64, body: &'static [u8]) -> Record {
+        let salt = [9; 32];
+        let header = RecordHeader {
+            kind: RecordKind::Ack,
+            flags: 0,
+            epoch: Epoch(1),
+            position,
+            id: id(1),
+            timestamp: Timestamp(5),
+            ballot: 0,
+            aux: 0,
+            body_len: u32::try_from(body.len()).unwrap(),
+            body_hash: if body.is_empty() { [0; 32] } else { body_hash(&salt, body) },
+        };
+        Record { header, salt: if body.is_empty() { [0; 32] } else { salt }, body: Bytes::from_static(body) }
+    }
+
+    fn base() -> PeerBase {
+        PeerBase { position: 5, cut: Timestamp(4), incarnation: Incarnation(1), opened: 1, opened_at: Timestamp(3) }
+    }
+
+    fn beat() -> Beat {
+        let [promise, reading, stored] = [30, 40, 20].map(Timestamp);
+        Beat { appended: 8, durable: 7, promise, reading, stored }
+    }
+
+    fn frames() -> Vec<Frame> {
+        let fetched = Fetched {
+            id: id(1),
+            t0: Timestamp(4),
+            quorum: 3,
+            salt: [9; 32],
+            body: Bytes::from_static(b"body"),
+            body_hash: body_hash(&[9; 32], b"body"),
+            decision: Some(Timestamp(6)),
+        };
+        let answer = |watermark| Message::Answer { read: 1, by: hello(), pending: vec![id(1), id(2)], watermark };
+        vec![
+            Frame::Hello { session: 1, hello: hello() },
+            Frame::Want { session: 1, position: 6 },
+            Frame::Piece(Piece { session: 1, base: None, records: vec![], beat: Some(beat()) }),
+            Frame::Piece(Piece {
+                session: 2,
+                base: Some(base()),
+                records: vec![record(6, b""), record(7, b"entangle")],
+                beat: None,
+            }),
+            Frame::Stop { session: 1 },
+            Frame::Refused { session: 1, reason: "rolled back".to_owned() },
+            Frame::Message(Message::Fetch { id: id(1) }),
+            Frame::Message(Message::Fetched(fetched)),
+            Frame::Message(Message::Settled { id: id(1), cut: Timestamp(9) }),
+            Frame::Message(Message::Ask { read: 1, slots: SlotSet::All }),
+            Frame::Message(Message::Ask { read: 1, slots: SlotSet::of(vec![Slot(1), Slot(4095)]) }),
+            Frame::Message(answer(Watermark::Cut(Timestamp(8)))),
+            Frame::Message(answer(Watermark::Slots(vec![(Timestamp(8), id(1))]))),
+            Frame::Claim { life: 5, claim: Claim { last: hello(), position: 9 } },
+            Frame::Vouch { life: 5 },
+            Frame::Unvouched { life: 5, reason: "short".to_owned() },
+        ]
+    }
+
+    #[test]
+    fn every_frame_comes_back_from_its_bytes() {
+        for frame in frames() {
+            let bytes = frame.to_bytes();
+            assert_eq!(Frame::from_bytes(&bytes).as_ref(), Ok(&frame));
+            for end in 0..bytes.len() {
+                assert!(Frame::from_bytes(&bytes[..end]).is_err(), "{frame:?} cut at {end}");
+            }
+            assert!(Frame::from_bytes(&[&bytes[..], &[0]].concat()).is_err(), "{frame:?} and a byte more");
+        }
+        assert_eq!(Frame::from_bytes(&[2, 0]), Err(FrameError::Version(2)));
+    }
+
+    /// The vectors of `docs/formats/peer.md`.
+    #[test]
+    fn frames_have_the_documented_bytes() {
+        let document = include_str!("../../../../docs/formats/peer.md");
+        let documented: Vec<&str> = document
+            .lines()
+            .skip_while(|line| !line.starts_with("## Test vectors"))
+            .filter_map(|line| line.strip_suffix("` |")?.rsplit_once('`').map(|(_, hex)| hex))
+            .collect();
+        let made: Vec<String> =
+            frames().iter().map(|frame| frame.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+        assert_eq!(documented, made);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let piece = |record| Frame::Piece(Piece { records: vec![record], ..Piece::default() }).to_bytes();
+        let mut other = record(1, b"entangle");
+        other.body = Bytes::from_static(b"entangl_");
+        assert!(matches!(Frame::from_bytes(&piece(other)), Err(FrameError::Malformed(_))));
+        let mut longer = record(1, b"entangle");
+        longer.header.body_len += 1;
+        assert!(matches!(Frame::from_bytes(&piece(longer)), Err(FrameError::Malformed(_))));
+        for slots in [vec![1, 1], vec![2, 1], vec![4096]] {
+            assert!(to_slots(slots).is_err());
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Several nodes act as one store: through their public door, over links that are delayed and cut.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod common;
+
+use std::time::Duration;
+
+use cluster::Group;
+use common::{bytes, create_bucket, if_absent, put, put_if};
+use node::{Node, WriteError};
+use types::{Outcome, Refusal, Slot, SlotSet};
+
+const NO_DELAY: Duration = Duration::ZERO;
+
+/// What a linearizable GET gives.
+async fn read(node: &Node, key: &str) -> Option<Vec<u8>> {
+    node.catch_up(SlotSet::of(vec![Slot::of("photos", key)])).await.unwrap();
+    common::read(node, "photos", key).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_at_one_node_is_read_at_all_others_at_once() {
+    let group = Group::start(3, 1, Duration::from_millis(5)).await;
+    assert_eq!(create_bucket(group.node(1), "photos").await, Outcome::Done);
+    for round in 0..10 {
+        for writer in 1..=3 {
+            let (key, value) = (format!("key {writer}"), bytes(round * 10 + u64::from(writer), 1000));
+            let written = put(group.node(writer), "photos", &key, &value).await;
+            assert!(written.receipt.is_some(), "an answer comes with its receipt");
+            for reader in 1..=3 {
+                assert_eq!(read(group.node(reader), &key).await, Some(value.clone()), "{key} at {reader}");
+            }
+        }
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_wins_who_create_a_key_at_different_nodes() {
+    let group = Group::start(3, 1, Duration::from_millis(2)).await;
+    create_bucket(group.node(1), "photos").await;
+    for round in 0..20 {
+        let key = format!("lock {round}");
+        let tries = (1..=3).map(|at| {
+            let (node, key) = (group.node(at).clone(), key.clone());
+            tokio::spawn(async move { put_if(&node, "photos", &key, &bytes(at.into(), 10), if_absent()).await.outcome })
+        });
+        let mut won = 0;
+        for outcome in futures::future::join_all(tries.collect::<Vec<_>>()).await {
+            match outcome.unwrap() {
+                Outcome::Refused(Refusal::PreconditionFailed) => {}
+                Outcome::Refused(other) => panic!("{other:?}"),
+                _ => won += 1,
+            }
+        }
+        assert_eq!(won, 1, "{key}");
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_three_go_on_and_the_third_catches_up() {
+    let mut group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    put(group.node(3), "photos", "before", b"1").await;
+    group.stop_node(3).await;
+    for round in 0..50u64 {
+        put(group.node(1 + (round % 2) as u32), "photos", &format!("key {round}"), &bytes(round, 5000)).await;
+    }
+    group.start_node(3);
+    group.is_ready(3).await;
+    for round in 0..50u64 {
+        assert_eq!(read(group.node(3), &format!("key {round}")).await, Some(bytes(round, 5000)));
+    }
+    assert_eq!(read(group.node(3), "before").await, Some(b"1".to_vec()));
+    put(group.node(3), "photos", "after", b"2").await;
+    assert_eq!(read(group.node(2), "after").await, Some(b"2".to_vec()));
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_says_why_it_takes_no_writes_and_comes_back_by_itself() {
+    let group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    put(group.node(1), "photos", "key", b"old").await;
+    for other in [2, 3] {
+        group.net.cut(1, other);
+        group.net.cut(other, 1);
+    }
+    let refused = cluster::within(Duration::from_secs(20), async || group.node(1).ready().err()).await;
+    assert!(
+        matches!(refused, WriteError::NoQuorum { reachable: 1, members: 3, needed: 2 }),
+        "a minority names what it can reach: {refused}"
+    );
+    put(group.node(2), "photos", "key", b"new").await;
+    for other in [2, 3] {
+        group.net.mend(1, other);
+        group.net.mend(other, 1);
+    }
+    group.is_ready(1).await;
+    assert_eq!(read(group.node(1), "key").await, Some(b"new".to_vec()));
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_stop_and_start_again_and_nothing_is_lost() {
+    let mut group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    for round in 0..3u64 {
+        for key in 0..10u64 {
+            put(group.node(1 + (key % 3) as u32), "photos", &format!("{round}/{key}"), &bytes(round + key, 500)).await;
+        }
+        for replica in 1..=3 {
+            group.stop_node(replica).await;
+        }
+        for replica in 1..=3 {
+            group.start_node(replica);
+        }
+        for replica in 1..=3 {
+            group.is_ready(replica).await;
+        }
+        for key in 0..10u64 {
+            let found = read(group.node(1 + ((key + 1) % 3) as u32), &format!("{round}/{key}")).await;
+            assert_eq!(found, Some(bytes(round + key, 500)), "{round}/{key}");
+        }
+    }
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_outlives_the_node_that_took_it() {
+    let mut group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    let large = bytes(7, 9 << 20);
+    put(group.node(1), "photos", "large", &large).await;
+    group.stop_node(1).await;
+    for reader in [2, 3] {
+        assert_eq!(read(group.node(reader), "large").await.as_ref(), Some(&large), "at {reader}");
+    }
+    group.stop_node(3).await;
+    let refused = group.node(2).place().err();
+    assert!(matches!(refused, None | Some(WriteError::NoQuorum { .. })), "{refused:?}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_nodes_survive_two() {
+    let mut group = Group::start(5, 2, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    group.stop_node(4).await;
+    group.stop_node(5).await;
+    for round in 0..20u64 {
+        put(group.node(1 + (round % 3) as u32), "photos", &format!("key {round}"), &bytes(round, 100)).await;
+    }
+    group.start_node(4);
+    group.start_node(5);
+    for replica in [4, 5] {
+        group.is_ready(replica).await;
+        assert_eq!(read(group.node(replica), "key 19").await, Some(bytes(19, 100)));
+    }
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures"]
+async fn latency() {
+    let group = Group::start(3, 1, Duration::from_millis(5)).await;
+    create_bucket(group.node(1), "photos").await;
+    let (mut writes, mut reads) = (Vec::new(), Vec::new());
+    for round in 0..100u64 {
+        let began = std::time::Instant::now();
+        put(group.node(1), "photos", &format!("key {round}"), &bytes(round, 100)).await;
+        writes.push(began.elapsed());
+        let began = std::time::Instant::now();
+        read(group.node(2), &format!("key {round}")).await;
+        reads.push(began.elapsed());
+    }
+    writes.sort();
+    reads.sort();
+    eprintln!("writes {:?} {:?} {:?}, reads {:?} {:?} {:?}", writes[0], writes[50], writes[98], reads[0], reads[50], reads[98]);
+    group.stop().await;
+}
