@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node::Node;
-use types::{Slot, SlotSet};
 use parking_lot::RwLock;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
+use types::{Slot, SlotSet};
 
 use crate::error;
 use crate::limits::SECRETS_CACHED_MAX;

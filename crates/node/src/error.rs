@@ -90,7 +90,9 @@ pub enum WriteError {
     #[error("the node is not ready: {0}; try again soon, or send the request to another node")]
     NotReady(String),
     /// Too few members of the group can be reached. Nothing was proposed.
-    #[error("{reachable} of {members} members can be reached, and {needed} are needed; look after the others or the links to them")]
+    #[error(
+        "{reachable} of {members} members can be reached, and {needed} are needed; look after the others or the links to them"
+    )]
     NoQuorum {
         /// Members that can be reached, this one among them.
         reachable: usize,

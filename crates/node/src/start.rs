@@ -297,8 +297,7 @@ impl Recovered {
         if self.is_founded()? {
             return Ok(());
         }
-        let (command, submission) =
-            founding(&self.genesis).map_err(|error| StartError::Core(error.to_string()))?;
+        let (command, submission) = founding(&self.genesis).map_err(|error| StartError::Core(error.to_string()))?;
         self.replica
             .handle_submit(clock::now(), command, submission)
             .map_err(|error| StartError::Core(error.to_string()))?;

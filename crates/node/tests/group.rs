@@ -182,6 +182,9 @@ async fn latency() {
     }
     writes.sort();
     reads.sort();
-    eprintln!("writes {:?} {:?} {:?}, reads {:?} {:?} {:?}", writes[0], writes[50], writes[98], reads[0], reads[50], reads[98]);
+    eprintln!(
+        "writes {:?} {:?} {:?}, reads {:?} {:?} {:?}",
+        writes[0], writes[50], writes[98], reads[0], reads[50], reads[98]
+    );
     group.stop().await;
 }

@@ -95,8 +95,7 @@ impl Neighbours {
         runtime: Handle,
     ) -> Self {
         let now = clock::now().mono_ns;
-        let new =
-            || Neighbour { link: None, outgoing: Outgoing::Closed, hears: None, heard_ns: now, suspected: false };
+        let new = || Neighbour { link: None, outgoing: Outgoing::Closed, hears: None, heard_ns: now, suspected: false };
         Self {
             peers: others.map(|peer| (peer, new())).collect(),
             f: usize::try_from(f).unwrap_or(usize::MAX),
@@ -148,7 +147,8 @@ impl Neighbours {
     /// Feeds a peer that answered the hello of the present session.
     fn feed(&mut self, to: ReplicaId, session: u64, after: u64) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
-        let Some(link) = peer.link.clone().filter(|_| matches!(peer.outgoing, Outgoing::Asked(asked) if asked == session))
+        let Some(link) =
+            peer.link.clone().filter(|_| matches!(peer.outgoing, Outgoing::Asked(asked) if asked == session))
         else {
             return;
         };
@@ -410,8 +410,7 @@ impl Loop {
         if !is_turn || self.proposed_founding || !is_running {
             return Ok(());
         }
-        let (command, submission) =
-            crate::start::founding(&self.shared.genesis).map_err(|error| error.to_string())?;
+        let (command, submission) = crate::start::founding(&self.shared.genesis).map_err(|error| error.to_string())?;
         // Refused while the clocks of the others are not known: tried again.
         self.proposed_founding = self.replica.handle_submit(now, command, submission).is_ok();
         self.drain(None)

@@ -8,8 +8,8 @@ use std::time::Duration;
 use dace::SubmitError;
 use store::journal::{Append, Base, Flushed, Kept, KeptKind, Record, Refused, Writer};
 use store::state::FjallState;
-use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
 use types::Timestamp;
+use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
 
 use super::inbox::Inbox;
 use super::waiting::Waiting;

@@ -81,7 +81,8 @@ impl Feed {
         records: Vec<Record>,
         beat: Option<dace::Beat>,
     ) -> Result<(), FeedError> {
-        self.after = records.last().map(|last| last.header.position).or(base.map(|base| base.position)).unwrap_or(self.after);
+        self.after =
+            records.last().map(|last| last.header.position).or(base.map(|base| base.position)).unwrap_or(self.after);
         let piece = Piece { session: self.session, base, records, beat };
         Ok(self.link.send(Frame::Piece(piece).to_bytes()).await?)
     }

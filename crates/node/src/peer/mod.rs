@@ -33,8 +33,8 @@ use types::limits::PEER_FRAMES_MAX;
 pub use wire::FrameError;
 
 use crate::engine::Event;
-use crate::engine::inbox::Inbox;
 use crate::engine::Submitted;
+use crate::engine::inbox::Inbox;
 use crate::node::Shared;
 use wire::Frame;
 

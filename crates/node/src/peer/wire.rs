@@ -282,8 +282,7 @@ impl TryFrom<WirePiece> for Piece {
 
 impl From<PeerBase> for WireBase {
     fn from(base: PeerBase) -> Self {
-        let opened =
-            WireHello { incarnation: base.incarnation, opened: base.opened, opened_at: base.opened_at };
+        let opened = WireHello { incarnation: base.incarnation, opened: base.opened, opened_at: base.opened_at };
         Self { position: base.position, cut: base.cut, opened }
     }
 }
@@ -328,8 +327,8 @@ impl TryFrom<WireRecord> for Record {
             None => ([0; 32], Bytes::new()),
         };
         if !body.is_empty() {
-            let is_its = body.len() == header.body_len as usize
-                && types::journal::body_hash(&salt, &body) == header.body_hash;
+            let is_its =
+                body.len() == header.body_len as usize && types::journal::body_hash(&salt, &body) == header.body_hash;
             if !is_its {
                 return Err(malformed(&format_args!("the body of record {} is another one", header.position)));
             }

@@ -179,7 +179,8 @@ fn reach(places: Places, keys: &Keys, cluster: ClusterId, found: &mut Found) -> 
         // The journal is damaged, so that nothing can be executed from it, or the state is.
         return Ok(None);
     }
-    let recovered = guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, alone(cluster, keys.node.public_key())));
+    let recovered =
+        guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, alone(cluster, keys.node.public_key())));
     let (place, error) = match recovered {
         None => return Ok(None),
         Some(Ok(recovered)) => return Ok(Some(recovered)),
