@@ -62,14 +62,14 @@ async fn an_urgent_message_overtakes_bulk() {
         }
     });
     let received = || received.load(Ordering::Relaxed);
-    eventually(|| received() >= BULK_LEN / 8).await;
+    eventually(|| received() >= BULK_LEN / 32).await;
     let sent_at = received();
     to_two.send_urgent(Bytes::from_static(b"now")).unwrap();
     assert_eq!(two.urgent().await, "now");
     let overtaken = received() - sent_at;
     assert!(overtaken < 3 * 1024 * 1024, "{overtaken} bytes arrived in between");
-    within(reading).await.unwrap();
-    assert_eq!(received(), BULK_LEN);
+    assert!(received() < BULK_LEN && !reading.is_finished(), "the rest of the bulk is still to come");
+    reading.abort();
 }
 #[tokio::test]
 async fn a_journal_that_is_not_read_stops_its_sender_within_bounds_and_nothing_else() {
