@@ -353,24 +353,26 @@ fn a_reconfig_makes_a_command_void() {
     holds("a command crosses a Reconfig, and is void", &crossing(vec![2], vec![1], vec![]));
 }
 
-/// Rules that are taken out, each in a scene that shows it.
+/// A rule that is taken out is noticed in a scene.
+#[cfg(feature = "mutants")]
+fn shows(mutant: dace::Mutant, scene: &Scene) {
+    let found = explore(mutant.name(), scene, move |core| core.set_mutant(mutant));
+    assert!(found.is_err(), "nothing is noticed without {mutant}");
+}
+
 #[cfg(feature = "mutants")]
 #[test]
-#[ignore = "minutes: see docs/simulation.md"]
 fn scenes_of_reconfigurations_have_teeth() {
     use dace::Mutant;
 
-    let mut silent = Vec::new();
-    for (mutant, scene) in [
-        (Mutant::SealedRefuses, crossing(vec![1], vec![2], vec![])),
-        (Mutant::NothingVoid, crossing(vec![2], vec![1], vec![])),
-        (Mutant::VoidBlocks, crossing(vec![2], vec![1], vec![])),
-        (Mutant::EntersOnDecided, crossing(vec![], vec![1, 2], vec![])),
-    ] {
-        let found = explore(mutant.name(), &scene, move |core| core.set_mutant(mutant));
-        let why = found.err().map(|why| why.chars().take(200).collect::<String>());
-        println!("{mutant}: {why:?}");
-        silent.extend(why.is_none().then_some(mutant));
-    }
-    assert!(silent.is_empty(), "nothing is noticed: {silent:?}");
+    shows(Mutant::SealedRefuses, &crossing(vec![1], vec![2], vec![]));
+    shows(Mutant::NothingVoid, &crossing(vec![2], vec![1], vec![]));
+    shows(Mutant::VoidBlocks, &crossing(vec![2], vec![1], vec![]));
+}
+
+#[cfg(feature = "mutants")]
+#[test]
+#[ignore = "minutes: see docs/simulation.md"]
+fn two_reconfigs_have_teeth() {
+    shows(dace::Mutant::EntersOnDecided, &crossing(vec![], vec![1, 2], vec![]));
 }
