@@ -56,7 +56,7 @@ pub struct Changing {
 /// What a change did to the writes of a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stall {
-    /// The median of its writes before it.
+    /// The median of its writes before it, or long after it if they take longer then: a larger group has a larger quorum.
     pub usual_ns: u64,
     /// The longest one.
     pub longest_ns: u64,
@@ -67,6 +67,12 @@ impl Stall {
     #[must_use]
     pub fn ns(&self) -> u64 {
         self.longest_ns.saturating_sub(self.usual_ns)
+    }
+
+    /// The same by a usual write, which takes one round trip to a quorum and three flushes.
+    #[must_use]
+    pub fn round_trips(&self) -> f64 {
+        self.ns() as f64 / self.usual_ns.max(1) as f64
     }
 }
 
@@ -211,15 +217,18 @@ impl<'a> World<'a> {
             self.handle(event);
         }
         let stall = |machine: &Machine| {
-            let mut before: Vec<u64> =
-                machine.answers.iter().filter(|(at, _)| *at < CHANGE_AT - 500 * MS).map(|(_, took)| *took).collect();
-            before.sort_unstable();
-            let longest = machine.answers.iter().map(|(_, took)| *took).max();
-            let waited = machine.waiting.values().chain(&machine.again).map(|at| END_AT - at).max();
-            Stall {
-                usual_ns: before[before.len() / 2],
-                longest_ns: longest.max(waited.filter(|ns| *ns > 2_000 * MS)).unwrap_or(0),
-            }
+            let median = |from: u64, to: u64| {
+                let asked = machine.answers.iter().filter(|(at, _)| (from..to).contains(at));
+                let mut took: Vec<u64> = asked.map(|(_, took)| *took).collect();
+                took.sort_unstable();
+                took.get(took.len() / 2).copied().unwrap_or(0)
+            };
+            let (before, after) = (median(0, CHANGE_AT), median(CHANGE_AT + 1_500 * MS, END_AT));
+            let answered = machine.answers.iter().map(|(_, took)| *took).max();
+            let open = machine.waiting.values().chain(&machine.again).map(|at| END_AT - at).max();
+            // The last ones have not had the time to be answered.
+            let longest_ns = answered.max(open.filter(|ns| *ns > 2_000 * MS)).unwrap_or(0);
+            Stall { usual_ns: before.max(after), longest_ns }
         };
         let newest = self.machines[0].replica.newest().map(|newest| newest.epoch);
         assert_eq!(newest, Some(Epoch(2)), "the group has changed");

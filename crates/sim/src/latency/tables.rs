@@ -67,9 +67,9 @@ fn ms(ns: u64) -> f64 {
 fn changes(out: &mut String, sets: &[&Regions]) {
     line!(
         out,
-        "\nA change of members. How much longer than usual the longest write of a region that stays took (ms; `x`: by one round trip of the proposer):\n"
+        "\nA change of members. How much longer than usual the longest write of a region that stays took (ms; `x`: by a usual write there):\n"
     );
-    line!(out, "| set | change | leases | one round trip, p50 | p50 | max | p50 x | max x |");
+    line!(out, "| set | change | leases | to decide it, p50 | p50 | max | p50 x | max x |");
     line!(out, "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |");
     for regions in sets {
         for (change, is_leased) in [Change::Add, Change::Remove, Change::Replace]
@@ -85,7 +85,7 @@ fn changes(out: &mut String, sets: &[&Regions]) {
                 trips.push(trip);
                 for stall in changing.run() {
                     stalls.push(stall.ns());
-                    ratios.push(stall.ns() as f64 / trip as f64);
+                    ratios.push(stall.round_trips());
                 }
             }
             trips.sort_unstable();
