@@ -76,7 +76,7 @@ pub struct Remains {
 pub enum ReplicaOutput {
     /// Of the core of an epoch: to its journal, to its peers' cores of the same epoch, or to the state. Commands and
     /// cuts come in one order over all epochs. [`Output::WantSnapshot`]: a state at that cut or above, of this epoch or a
-    /// later one, for [`Replica::handle_snapshot`].
+    /// later one, for [`Replica::handle_snapshot`]. Several may be wanted; one that only the lowest cut asked for helps, too.
     Core {
         /// The epoch.
         epoch: Epoch,

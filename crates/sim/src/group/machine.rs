@@ -1,6 +1,6 @@
 //! A machine of the group: what survives its process, and the process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dace::{Core, Membership, Notice, Replica};
@@ -157,8 +157,8 @@ pub(crate) struct Life {
     pub(crate) may_tell: bool,
     /// It may stop for good.
     pub(crate) is_removed: bool,
-    /// A checkpoint of at least this cut is needed.
-    pub(crate) wants: Option<Timestamp>,
+    /// A checkpoint of at least each of these cuts is needed: the core of an old epoch may need less than that of the next.
+    pub(crate) wants: BTreeSet<Timestamp>,
     pub(crate) is_installing: bool,
     pub(crate) is_checkpointing: bool,
     /// The base that is being written, by epoch.
@@ -193,7 +193,7 @@ impl Life {
             told: None,
             may_tell: true,
             is_removed: false,
-            wants: None,
+            wants: BTreeSet::new(),
             is_installing: false,
             is_checkpointing: false,
             trimming: BTreeMap::new(),

@@ -123,7 +123,7 @@ impl World {
     /// A replica needs a checkpoint of a peer.
     pub(crate) fn want_snapshot(&mut self, at: usize, cut: Timestamp) {
         if let Some(life) = self.life(at) {
-            life.wants = life.wants.max(Some(cut));
+            life.wants.insert(cut);
         }
         self.ask_snapshot(at);
     }
@@ -131,10 +131,9 @@ impl World {
     /// Asks anyone for it.
     pub(crate) fn ask_snapshot(&mut self, at: usize) {
         let Some(life) = self.life(at) else { return };
-        if life.wants.is_some_and(|cut| cut <= life.image.cut) {
-            life.wants = None;
-        }
-        let Some(cut) = life.wants.filter(|_| !life.is_installing) else { return };
+        let here = life.image.cut;
+        life.wants.retain(|cut| *cut > here);
+        let Some(cut) = life.wants.first().copied().filter(|_| !life.is_installing) else { return };
         let peer = self.random.index(self.machines.len());
         if peer != at {
             self.send(at, peer, Note::AskSnapshot { cut });
@@ -144,7 +143,7 @@ impl World {
     /// A peer's checkpoint has come: it is made durable first.
     pub(crate) fn install(&mut self, at: usize, image: Arc<Image>) {
         let Some(life) = self.life(at) else { return };
-        let is_wanted = life.wants.is_some_and(|cut| image.cut >= cut);
+        let is_wanted = life.wants.first().is_some_and(|cut| image.cut >= *cut);
         if life.is_installing || !is_wanted || image.cut <= life.image.cut {
             return;
         }
@@ -162,7 +161,7 @@ impl World {
         if cut <= life.image.cut {
             return Ok(());
         }
-        life.wants = life.wants.filter(|wanted| *wanted > cut);
+        life.wants.retain(|wanted| *wanted > cut);
         let is_new = life.image.membership.is_none();
         let Some(stored) = image.stored() else { return Ok(()) };
         life.next = None;
