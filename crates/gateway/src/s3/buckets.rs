@@ -14,8 +14,8 @@ use types::Op;
 use types::command::{CreateBucket, DeleteBucket, SetVersioning, Versioning};
 use types::limits::BUCKETS_MAX;
 
+use super::list::blocking;
 use super::{Call, Frontend, timestamp};
-use crate::error;
 use crate::names::is_bucket_name;
 
 /// The region whose location is the empty string.
