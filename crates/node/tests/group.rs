@@ -165,26 +165,3 @@ async fn five_nodes_survive_two() {
     group.have_one_ledger().await;
     group.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints figures"]
-async fn latency() {
-    let group = Group::start(3, 1, Duration::from_millis(5)).await;
-    create_bucket(group.node(1), "photos").await;
-    let (mut writes, mut reads) = (Vec::new(), Vec::new());
-    for round in 0..100u64 {
-        let began = std::time::Instant::now();
-        put(group.node(1), "photos", &format!("key {round}"), &bytes(round, 100)).await;
-        writes.push(began.elapsed());
-        let began = std::time::Instant::now();
-        read(group.node(2), &format!("key {round}")).await;
-        reads.push(began.elapsed());
-    }
-    writes.sort();
-    reads.sort();
-    eprintln!(
-        "writes {:?} {:?} {:?}, reads {:?} {:?} {:?}",
-        writes[0], writes[50], writes[98], reads[0], reads[50], reads[98]
-    );
-    group.stop().await;
-}

@@ -134,7 +134,6 @@ pub struct Group {
 impl Group {
     /// Members that run and are linked, as soon as they take work.
     pub async fn start(nodes: u32, faults: u32, delay: Duration) -> Self {
-        let began = std::time::Instant::now();
         let mut group = Self::found(nodes, faults, delay);
         for replica in 1..=nodes {
             group.start_node(replica);
@@ -142,7 +141,6 @@ impl Group {
         for replica in 1..=nodes {
             group.is_ready(replica).await;
         }
-        eprintln!("started in {:?}", began.elapsed());
         group
     }
 
@@ -237,11 +235,9 @@ pub async fn within<T>(patience: Duration, ask: impl AsyncFn() -> Option<T>) -> 
 
 impl Group {
     pub async fn stop(self) {
-        let began = std::time::Instant::now();
         for node in self.nodes.into_iter().flatten() {
             node.shutdown().await;
         }
-        eprintln!("stopped in {:?}", began.elapsed());
     }
 
     /// Writes once more, waits until all have sealed that, and compares what they have signed.

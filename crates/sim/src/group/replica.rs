@@ -384,13 +384,14 @@ impl World {
         self.coverage.leases_cut_off += u64::from(is_sealed && was > clock.mono_ns);
     }
 
-    /// A command is in the state that was installed: its client is not told its outcome.
+    /// What came of a command is in the state that was installed: its client is not told.
     fn covered(&mut self, at: usize, id: CommandId) -> Checked {
         let machine = &mut self.machines[at];
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
         let cut = life.image.cut;
-        ensure(machine.is_rolled_back || self.judge.is_below(id, cut), "outcome", || {
-            format!("r{at} says that its state at {cut} holds {id}, and it does not", at = at + 1)
+        let epoch = life.image.membership.as_ref().map_or(EPOCH, |membership| membership.epoch);
+        ensure(machine.is_rolled_back || self.judge.is_passed(id, cut, epoch), "outcome", || {
+            format!("r{at} says that its state at {cut} holds what came of {id}, and it does not", at = at + 1)
         })?;
         let owed = [life.waiting.remove(&id), life.ordered.remove(&id)];
         owed.into_iter().flatten().for_each(|owed| self.never_answered(owed));
