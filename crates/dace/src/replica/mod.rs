@@ -29,6 +29,7 @@ use crate::mutant::Mutant;
 use crate::output::{Kept, Output, Record};
 use crate::reconfig::{Entry, Membership, Reconfig};
 use crate::restore::RestoreError;
+use crate::status::Phase;
 use crate::timer::Timing;
 
 pub use self::notice::{Notice, Standing};
@@ -113,6 +114,13 @@ struct Served {
     wants: bool,
     /// Since when it waits for the state, in ns of the monotonic clock.
     since: u64,
+}
+
+impl Served {
+    /// Whether its core was never started, because the epoch was over by then: it says nothing, and needs no state.
+    fn is_silent(&self) -> bool {
+        self.core.status().phase == Phase::Restoring
+    }
 }
 
 /// See the file's documentation.
@@ -368,7 +376,8 @@ impl Replica {
             core.mutates(Mutant::VoidBlocks) && (core.blocks().count() > 0 || core.committed.count() > 0)
         });
         let now = self.now;
-        let Some(served) = self.served.get_mut(&self.state).filter(|_| self.started && !held_up) else { return };
+        let state = self.served.get_mut(&self.state).filter(|served| !served.is_silent());
+        let Some(served) = state.filter(|_| self.started && !held_up) else { return };
         if !served.core.has_state() {
             served.core.begin_with_state(now);
         }

@@ -301,7 +301,7 @@ impl Replica {
             served.core.pass((entry.at, entry.reconfig));
         }
         self.enter_known();
-        if let Some(served) = self.served.get_mut(&epoch) {
+        if let Some(served) = self.served.get_mut(&epoch).filter(|served| !served.is_silent()) {
             served.core.handle_snapshot(now, stored.cut);
         }
         self.settle();
