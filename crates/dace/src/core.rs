@@ -82,6 +82,9 @@ pub struct Core {
     pub(crate) durable: u64,
     /// Where the restored state stands: what lies at or below is not executed again.
     pub(crate) executed_cut: Timestamp,
+    /// The last own command that was proposed before the state here was taken from elsewhere, or restored: up to it, what is
+    /// not known to be decided may be in the state.
+    pub(crate) stated_from: CommandId,
     /// Others that vouch for the restored journal, as a mask.
     pub(crate) vouchers: u64,
     /// The position of the base: records at or below it are passed over when they are restored.
@@ -184,6 +187,7 @@ impl Core {
             appended: 0,
             durable: 0,
             executed_cut: restore.executed_cut,
+            stated_from: CommandId::default(),
             vouchers: 0,
             base_position: 0,
             base_cut: Timestamp::ZERO,
@@ -243,6 +247,9 @@ impl Core {
             // above it.
             self.clock.promise_restored(ceiling);
             self.journals[self.me].promise = ceiling;
+        }
+        if self.executed_cut > Timestamp::ZERO {
+            self.doubt_proposed();
         }
         self.incarnation =
             Incarnation(self.incarnation.0.checked_add(1).expect("a replica starts fewer than 2^32 times"));

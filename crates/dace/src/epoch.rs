@@ -243,6 +243,8 @@ impl Core {
             if is_void {
                 self.counters.voided += 1;
                 self.outputs.push_back(Output::Void { id });
+            } else {
+                self.cover(id);
             }
         }
         self.end_reads();
@@ -270,15 +272,25 @@ impl Core {
         let entry = self.span.entry.expect("the first epoch begins without a state");
         assert_eq!(self.span.state, State::Awaited, "an epoch begins once");
         self.clock.advance(now);
+        let stated_from = self.stated_from;
         self.take_state(entry.at);
+        // That state holds no command of this epoch.
+        self.stated_from = stated_from;
         self.say_have();
         self.advance();
     }
 
     /// Whether an own command that is not executed here has no effect anywhere, now that the epoch has ended here. One that was
-    /// proposed below the cut at which the state was restored, or installed, may be in that state, decided by another.
+    /// proposed before the state was restored, or installed, may be in that state, decided by another: at any timestamp,
+    /// since a recovery may decide one below what its coordinator proposed.
     fn is_void(&self, id: CommandId) -> bool {
-        self.commands.at(id).is_some_and(|known| known.decision.is_some() || known.t0 > self.executed_cut)
+        id > self.stated_from || self.commands.at(id).is_some_and(|known| known.decision.is_some())
+    }
+
+    /// The state here may hold what was proposed up to now.
+    pub(crate) fn doubt_proposed(&mut self) {
+        let (replica, incarnation, counter) = (self.config.replica, self.incarnation, self.counter);
+        self.stated_from = CommandId { replica, incarnation, counter };
     }
 
     fn own_in_flight(&self) -> Vec<CommandId> {

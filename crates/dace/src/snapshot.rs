@@ -71,6 +71,7 @@ impl Core {
             self.span.state = State::Within;
         }
         self.executed_cut = cut;
+        self.doubt_proposed();
         self.cuts.installed(cut);
         self.reads.handle_snapshot();
         self.frontier = Frontier::new();

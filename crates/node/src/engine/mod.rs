@@ -29,7 +29,7 @@ pub(crate) use waiting::Waiting;
 /// What the loop is asked to do.
 pub(crate) enum Submitted {
     /// Order and execute a command.
-    Write(Proposal),
+    Write(Box<Proposal>),
     /// Say when the state here may be read.
     Read(Reading),
 }

@@ -161,14 +161,21 @@ impl Neighbours {
         peer.outgoing = Outgoing::Open(session, task.abort_handle());
     }
 
+    /// A peer reads no further in a session.
+    fn stop(&mut self, from: ReplicaId, session: u64) {
+        let peer = self.peers.get_mut(&from).filter(|peer| peer.outgoing.session() == Some(session));
+        let outgoing = peer.map(|peer| core::mem::replace(&mut peer.outgoing, Outgoing::Closed));
+        if let Some(Outgoing::Open(_, feeder)) = outgoing {
+            feeder.abort();
+        }
+    }
+
     /// Opens what is closed: claims before the start, hellos after it.
     fn connect(&mut self, claim: Option<Claim>, hello: Option<Hello>) {
         for peer in self.peers.values_mut() {
             let Some(link) = &peer.link else { continue };
-            if let Outgoing::Open(_, feeder) = &peer.outgoing {
-                if !feeder.is_finished() {
-                    continue;
-                }
+            if matches!(&peer.outgoing, Outgoing::Open(_, feeder) if !feeder.is_finished()) {
+                continue;
             }
             if let Some(claim) = claim {
                 link.send_urgent(Frame::Claim { life: self.life, claim }.to_bytes());
@@ -236,14 +243,7 @@ impl Loop {
             Frame::Hello { session, hello } => self.hello(now, from, session, hello),
             Frame::Want { session, position } => neighbours.feed(from, session, position),
             Frame::Piece(piece) => self.piece(now, from, piece)?,
-            Frame::Stop { session } => {
-                let peer = neighbours.peers.get_mut(&from);
-                if let Some(peer) = peer.filter(|peer| peer.outgoing.session() == Some(session)) {
-                    if let Outgoing::Open(_, feeder) = core::mem::replace(&mut peer.outgoing, Outgoing::Closed) {
-                        feeder.abort();
-                    }
-                }
-            }
+            Frame::Stop { session } => neighbours.stop(from, session),
             Frame::Message(message) => self.replica.core().handle_message(now, from, message),
         }
         self.drain(None)

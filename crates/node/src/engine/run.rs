@@ -102,7 +102,7 @@ impl Loop {
             }
             for submitted in submitted.drain(..) {
                 match submitted {
-                    Submitted::Write(proposal) => self.propose(proposal),
+                    Submitted::Write(proposal) => self.propose(*proposal),
                     Submitted::Read(reading) => self.begin_read(reading),
                 }
                 if self.neighbours.is_some() {

@@ -23,7 +23,7 @@ pub(crate) fn propose(
 ) -> Result<oneshot::Receiver<Result<Answer, WriteError>>, WriteError> {
     let (answer, answered) = oneshot::channel();
     let proposal = Proposal { command: accepted.command, submission: accepted.submission, answer };
-    match shared.inbox.submit(Submitted::Write(proposal)) {
+    match shared.inbox.submit(Submitted::Write(Box::new(proposal))) {
         Ok(()) => Ok(answered),
         Err(Rejected::Full) => Err(WriteError::SlowDown("its queue of commands is full")),
         Err(Rejected::Closed) => Err(shared.running().err().unwrap_or(WriteError::Stopping)),
