@@ -261,7 +261,7 @@ impl Disk {
             let survives = if index % 2 == 0 { survives } else { 1000 - survives };
             lost += journal.tear(survives, &mut self.known);
         }
-        self.journals.retain(|_, journal| journal.durable > 0 || journal.base.is_some() || survives % 2 == 0);
+        self.journals.retain(|_, journal| journal.durable > 0 || journal.base.is_some() || survives.is_multiple_of(2));
         lost
     }
 

@@ -257,7 +257,7 @@ impl<'a> World<'a> {
     fn handle(&mut self, event: Event) {
         let clock = self.clock();
         match event {
-            Event::Parcel { from, to, parcel } => return self.parcel(from, to, &parcel),
+            Event::Parcel { from, to, parcel } => self.parcel(from, to, &parcel),
             Event::Notice { from, to, notice } => {
                 self.machines[to].replica.handle_notice(clock, replica(from), &notice);
                 self.drain(to);

@@ -197,7 +197,7 @@ fn history(operations: &[(Span, Step, Option<Told>)]) -> History {
         match step.what {
             What::Get => {}
             What::Put(..) | What::Delete(_) => {
-                assert!(history.submitted(span.invoked, index, (EPOCH, id), Bytes::new()))
+                assert!(history.submitted(span.invoked, index, (EPOCH, id), Bytes::new()));
             }
         }
         match (told, span.answered) {
