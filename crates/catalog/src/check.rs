@@ -2,10 +2,10 @@
 //! gateway has checked is checked again; what fails is refused as [`Refusal::Invalid`] and changes nothing.
 
 use types::Refusal;
-use types::command::{Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Op, Versioning};
+use types::command::{Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Op, PutNode, Versioning};
 use types::limits::{
-    ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, ETAG_LEN_MAX, ETAGS_MAX, INLINE_BODY_LEN_MAX,
-    KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX, SYSTEM_METADATA_LEN_MAX,
+    ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, EPOCH_LEN_MAX, ETAG_LEN_MAX, ETAGS_MAX,
+    INLINE_BODY_LEN_MAX, KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX, SYSTEM_METADATA_LEN_MAX,
     TEXT_LEN_MAX, USER_METADATA_LEN_MAX,
 };
 use types::object::{Body, Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement};
@@ -64,6 +64,8 @@ pub(crate) fn command(command: &Command) -> Checked {
             ensure(put.description.len() <= TEXT_LEN_MAX, "the description is too long")
         }
         Op::DeleteAccessKey(delete) => access_key(&delete.access_key),
+        Op::PutNode(put) => node(put),
+        Op::BeginEpoch(begin) => ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long"),
     }
 }
 
@@ -81,6 +83,13 @@ fn first_configuration(genesis: &Genesis) -> Checked {
     ensure(named, "the name of a member is empty or too long")?;
     let quorum = usize::try_from(genesis.quorum).unwrap_or(usize::MAX);
     ensure((1..=genesis.members.len()).contains(&quorum), "the quorum is not between 1 and the number of members")
+}
+
+fn node(put: &PutNode) -> Checked {
+    ensure(put.member.replica.0 > 0, "nodes are numbered from 1")?;
+    ensure((1..=TEXT_LEN_MAX).contains(&put.member.name.len()), "the name of the node is empty or too long")?;
+    ensure(put.region.len() <= TEXT_LEN_MAX, "the region is too long")?;
+    ensure(put.mesh.len() <= TEXT_LEN_MAX, "the address is too long")
 }
 
 /// What any name must keep, so that rows cannot be confused; AWS's further rules are the gateway's.

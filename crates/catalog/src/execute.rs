@@ -146,7 +146,12 @@ impl Run<'_> {
 fn named_bucket(op: &Op) -> Result<(), Refusal> {
     let possible = match op {
         // Its own check says more of a name.
-        Op::Genesis(_) | Op::CreateBucket(_) | Op::PutAccessKey(_) | Op::DeleteAccessKey(_) => true,
+        Op::Genesis(_)
+        | Op::CreateBucket(_)
+        | Op::PutAccessKey(_)
+        | Op::DeleteAccessKey(_)
+        | Op::PutNode(_)
+        | Op::BeginEpoch(_) => true,
         Op::DeleteBucket(op) => check::is_bucket_name(&op.bucket),
         Op::SetVersioning(op) => check::is_bucket_name(&op.bucket),
         Op::PutObject(op) => check::is_bucket_name(&op.bucket),

@@ -64,6 +64,8 @@ fn kind(op: &Op) -> FactKind {
         Op::AbortUpload(_) => FactKind::UploadAbort,
         Op::PutAccessKey(_) => FactKind::KeyPut,
         Op::DeleteAccessKey(_) => FactKind::KeyDelete,
+        Op::PutNode(_) => FactKind::NodePut,
+        Op::BeginEpoch(_) => FactKind::EpochBegin,
     }
 }
 
@@ -120,6 +122,11 @@ fn describe(fact: &mut Fact, command: &Command) {
         }
         Op::PutAccessKey(op) => *key = clip(&op.access_key, ACCESS_KEY_LEN_MAX),
         Op::DeleteAccessKey(op) => *key = clip(&op.access_key, ACCESS_KEY_LEN_MAX),
+        Op::PutNode(op) => {
+            *key = op.member.replica.to_string();
+            detail.configuration = configuration(command);
+        }
+        Op::BeginEpoch(_) => detail.configuration = configuration(command),
     }
 }
 

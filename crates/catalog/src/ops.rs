@@ -37,6 +37,8 @@ pub(crate) fn apply(run: &mut Run<'_>, fact: &mut Fact) -> Result<Outcome, Stop>
         Op::AbortUpload(op) => upload::abort(run, op),
         Op::PutAccessKey(op) => cluster::put_access_key(run, op),
         Op::DeleteAccessKey(op) => cluster::delete_access_key(run, op),
+        Op::PutNode(op) => cluster::put_node(run, op),
+        Op::BeginEpoch(op) => cluster::begin_epoch(run, op),
     }
 }
 

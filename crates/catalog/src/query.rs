@@ -22,7 +22,7 @@ use types::state::{ReadError, StateRead, Table};
 
 use crate::check;
 use crate::draft::Draft;
-use crate::rows::{AccessKeyRow, BucketRow, GenesisRow, ObjectRow, PartRow, Row, UploadRow, key};
+use crate::rows::{AccessKeyRow, BucketRow, EpochRow, GenesisRow, NodeRow, ObjectRow, PartRow, Row, UploadRow, key};
 use crate::versions::{Name, named};
 
 /// A row of the catalog, decoded.
@@ -38,6 +38,21 @@ fn possible(bucket: &str, object: &str) -> bool {
 /// The first configuration, if the group has one.
 pub fn genesis(state: &dyn StateRead) -> Result<Option<GenesisRow>, ReadError> {
     row(state, &key::genesis())
+}
+
+/// The epoch that the state is of, as the consensus core encodes it; `None` in the first.
+pub fn epoch(state: &dyn StateRead) -> Result<Option<EpochRow>, ReadError> {
+    row(state, &key::epoch())
+}
+
+/// The directory of nodes, by number. There are at most [`types::limits::NODES_MAX`].
+pub fn nodes(state: &dyn StateRead) -> Result<Vec<NodeRow>, ReadError> {
+    let mut found = Vec::new();
+    visit_prefix(state, &key::all_nodes(), |_, value| {
+        found.push(NodeRow::from_value(value)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
 }
 
 /// A bucket.

@@ -164,6 +164,8 @@ fn address(op: &Op) -> (u8, Vec<u8>) {
         Op::AbortUpload(op) => (10, key::window(&op.bucket, &op.key)),
         Op::PutAccessKey(op) => (11, key::shared_window(b'k', &op.access_key)),
         Op::DeleteAccessKey(op) => (12, key::shared_window(b'k', &op.access_key)),
+        Op::PutNode(op) => (13, key::shared_window(b'n', &op.member.replica.to_string())),
+        Op::BeginEpoch(_) => (14, key::shared_window(b'e', "")),
     }
 }
 

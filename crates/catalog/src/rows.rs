@@ -8,7 +8,7 @@ pub(crate) mod key;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use types::OrderKey;
-use types::command::{Genesis, VersionSelector, Versioning};
+use types::command::{Genesis, PutNode, VersionSelector, Versioning};
 use types::object::{Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement, cbor_bytes};
 use types::state::ReadError;
 
@@ -59,6 +59,8 @@ row!(UploadRow, "upload");
 row!(PartRow, "part");
 row!(PartIndexRow, "part index");
 row!(AccessKeyRow, "access key");
+row!(NodeRow, "node");
+row!(EpochRow, "epoch");
 
 /// The first configuration (`g`).
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -69,6 +71,28 @@ pub struct GenesisRow {
     /// The configuration.
     #[n(1)]
     pub genesis: Genesis,
+}
+
+/// A node of the cluster (`n`).
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct NodeRow {
+    /// The command that wrote it.
+    #[n(0)]
+    pub order: OrderKey,
+    /// What it says.
+    #[n(1)]
+    pub node: PutNode,
+}
+
+/// The epoch (`e`); there is none in the first.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct EpochRow {
+    /// The Reconfig that made it.
+    #[n(0)]
+    pub order: OrderKey,
+    /// The epoch, as the consensus core encodes it.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub membership: Vec<u8>,
 }
 
 /// A bucket (`b`).

@@ -34,7 +34,9 @@ pub fn touches(zone: &[u8], command: &Command) -> bool {
         | Op::DeleteBucket(_)
         | Op::SetVersioning(_)
         | Op::PutAccessKey(_)
-        | Op::DeleteAccessKey(_) => true,
+        | Op::DeleteAccessKey(_)
+        | Op::PutNode(_)
+        | Op::BeginEpoch(_) => true,
         Op::PutObject(put) => holds(&put.bucket, &put.key),
         Op::DeleteObjects(delete) => delete.items.iter().any(|item| holds(&delete.bucket, &item.key)),
         Op::CopyObject(copy) => holds(&copy.bucket, &copy.key) || holds(&copy.source.bucket, &copy.source.key),

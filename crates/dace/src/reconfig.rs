@@ -98,7 +98,10 @@ pub struct Membership {
 
 impl Membership {
     /// The epoch that a Reconfig makes.
-    pub(crate) fn after(epoch: Epoch, entry: Entry, change: Reconfig) -> Self {
+    ///
+    /// Panics behind epoch `2^32 - 1`.
+    #[must_use]
+    pub fn after(epoch: Epoch, entry: Entry, change: Reconfig) -> Self {
         let epoch = Epoch(epoch.0.checked_add(1).expect("a group has fewer than 2^32 epochs"));
         let Reconfig { members, f, logic } = change;
         Self { epoch, members, f, logic, entry: Some(entry) }

@@ -165,7 +165,7 @@ pub fn block_digest(entries: u64, commands: u64) -> Hash {
 
 fn kind_from_u8(byte: u8) -> Option<FactKind> {
     use FactKind as K;
-    const KINDS: [FactKind; 14] = [
+    const KINDS: [FactKind; 16] = [
         K::Genesis,
         K::Put,
         K::Delete,
@@ -180,6 +180,8 @@ fn kind_from_u8(byte: u8) -> Option<FactKind> {
         K::KeyPut,
         K::KeyDelete,
         K::Block,
+        K::NodePut,
+        K::EpochBegin,
     ];
     KINDS.get(usize::from(byte)).copied()
 }

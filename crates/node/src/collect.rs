@@ -9,7 +9,6 @@ use std::sync::Arc;
 use catalog::query;
 
 use crate::node::Shared;
-use crate::replica::overlay::Layered;
 
 pub(crate) async fn sweep(shared: &Arc<Shared>) {
     let watermark = shared.head().cut;
@@ -17,8 +16,7 @@ pub(crate) async fn sweep(shared: &Arc<Shared>) {
     let swept = shared
         .vault
         .sweep(watermark, move |placement| {
-            let layered = Layered { overlay: &state.overlay, state: state.state.as_ref() };
-            query::body_referenced(&layered, placement).map_err(|error| error.to_string())
+            state.read(|rows| query::body_referenced(rows, placement)).map_err(|error| error.to_string())
         })
         .await;
     match swept {

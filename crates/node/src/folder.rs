@@ -18,6 +18,7 @@ const PARTS: [&str; 4] = ["journal", "state", "ledger", "vault"];
 /// An opened data folder; the lock is held until it is dropped.
 pub(crate) struct DataFolder {
     root: PathBuf,
+    state: StateFolder,
     _lock: File,
 }
 
@@ -38,7 +39,7 @@ impl DataFolder {
         } else {
             check_format(root, &format)?;
         }
-        let folder = Self { root: root.to_owned(), _lock: lock(root)? };
+        let folder = Self { root: root.to_owned(), _lock: lock(root)?, state: StateFolder::current(root)? };
         if fresh {
             folder.make_folders()?;
             folder.finish()?;
@@ -55,7 +56,7 @@ impl DataFolder {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(root, error)),
             _ => fs::create_dir_all(root).map_err(|source| io(root, source))?,
         }
-        let folder = Self { root: root.to_owned(), _lock: lock(root)? };
+        let folder = Self { root: root.to_owned(), _lock: lock(root)?, state: StateFolder::current(root)? };
         folder.make_folders()?;
         Ok(Some(folder))
     }
@@ -99,7 +100,13 @@ impl DataFolder {
     /// The stored state.
     #[must_use]
     pub(crate) fn state(&self) -> PathBuf {
-        self.root.join("state")
+        self.state.path()
+    }
+
+    /// Which of the states that there may be is the stored one.
+    #[must_use]
+    pub(crate) fn state_folder(&self) -> &StateFolder {
+        &self.state
     }
 
     /// The files of the log.
@@ -118,6 +125,65 @@ impl DataFolder {
     #[must_use]
     pub(crate) fn vault(&self) -> PathBuf {
         self.root.join("vault")
+    }
+}
+
+/// Where the stored state lies: `state`, or `state-<number>` once a state of another member was installed. The file
+/// `state.current` names the latter; the change from one to the next is the change of that file.
+#[derive(Clone, Debug)]
+pub(crate) struct StateFolder {
+    root: PathBuf,
+    number: u32,
+}
+
+impl StateFolder {
+    fn current(root: &Path) -> Result<Self, StartError> {
+        let path = root.join("state.current");
+        let number = match fs::read_to_string(&path) {
+            Err(missing) if missing.kind() == ErrorKind::NotFound => 0,
+            text => text.map_err(|source| io(&path, source))?.trim_end().parse().map_err(|_| {
+                StartError::State(format!("{} does not hold a number; put it back from a copy of this folder", path.display()))
+            })?,
+        };
+        Ok(Self { root: root.to_owned(), number })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.root.join(if self.number == 0 { "state".to_owned() } else { format!("state-{}", self.number) })
+    }
+
+    /// The one that an installed state goes to.
+    pub(crate) fn next(&self) -> Self {
+        Self { root: self.root.clone(), number: self.number + 1 }
+    }
+
+    /// Removes what is in it.
+    pub(crate) fn clear(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(self.path()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => DirBuilder::new().mode(0o700).create(self.path()),
+        }
+    }
+
+    /// From now on, and after a crash, this is the stored state.
+    pub(crate) fn take_over(&self) -> std::io::Result<()> {
+        File::open(self.path())?.sync_all()?;
+        File::open(&self.root)?.sync_all()?;
+        write_durably(&self.root.join("state.current"), format!("{}\n", self.number).as_bytes())
+    }
+
+    /// Removes the states that were given up for this one, and what is left of one that never took over.
+    pub(crate) fn remove_others(&self) -> std::io::Result<()> {
+        let own = self.path();
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_state = name == "state" || name.strip_prefix("state-").is_some_and(|number| number.parse::<u32>().is_ok());
+            if is_state && path != own {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Starts the housekeeping tasks; they end with the node.
 pub(crate) fn spawn(shared: &Arc<Shared>) {
     let weak = Arc::downgrade(shared);
-    tokio::spawn(every(MEASURE_EVERY, weak, async |shared| shared.space.measure()));
+    tokio::spawn(every(MEASURE_EVERY, weak, async |shared| {
+        shared.space.measure();
+        shared.snapshots.expire();
+    }));
     let weak = Arc::downgrade(shared);
     tokio::spawn(every(SWEEP_EVERY, weak, async |shared| crate::collect::sweep(&shared).await));
 }

@@ -6,10 +6,12 @@
 //! the same without threads and IO, for the simulator.
 
 pub mod backup;
+mod change;
 pub mod clock;
 mod collect;
 pub mod config;
 mod engine;
+mod epochs;
 pub mod error;
 mod folder;
 mod housekeeping;
@@ -27,12 +29,14 @@ mod status;
 pub mod verify;
 mod write;
 
+pub use change::{Change, ChangeError};
 pub use config::{GroupConfig, NodeConfig, keys_beside};
 pub use error::{BodyError, StartError, WriteError};
 pub use keys::Secret;
 pub use node::Node;
 pub use proofs::{Inclusion, ProofError};
 pub use read::{BodyStream, CachedObject, ReadView};
+pub use start::name_of;
 pub use status::NodeStatus;
 pub use write::accept::{Wait, WriteRequest};
 pub use write::ack::Written;

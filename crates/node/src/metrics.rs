@@ -11,6 +11,7 @@ pub struct Metrics {
     cache_misses: AtomicU64,
     placed_bytes: AtomicU64,
     collected_bodies: AtomicU64,
+    installed_states: AtomicU64,
 }
 
 /// The counters at one instant.
@@ -28,6 +29,8 @@ pub struct MetricsSnapshot {
     pub placed_bytes: u64,
     /// Bodies removed from the vault because nothing refers to them.
     pub collected_bodies: u64,
+    /// States of other members that took the place of the one here.
+    pub installed_states: u64,
 }
 
 impl Metrics {
@@ -48,6 +51,10 @@ impl Metrics {
         self.placed_bytes.fetch_add(len as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn installed(&self) {
+        self.installed_states.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn collected(&self, count: u64) {
         self.collected_bodies.fetch_add(count, Ordering::Relaxed);
     }
@@ -63,6 +70,7 @@ impl Metrics {
             cache_misses: read(&self.cache_misses),
             placed_bytes: read(&self.placed_bytes),
             collected_bodies: read(&self.collected_bodies),
+            installed_states: read(&self.installed_states),
         }
     }
 }

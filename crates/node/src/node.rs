@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use arc_swap::ArcSwap;
 use catalog::query;
 use catalog::rows::{BucketRow, UploadRow};
-use ledger::policy::Policy;
-use parking_lot::Mutex;
+use dace::Membership;
+use parking_lot::{Mutex, RwLock};
 use store::journal::{Statistics, Writer};
 use store::log::LogFiles;
 use store::state::{FjallState, State as _};
@@ -14,20 +15,21 @@ use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{DeleteAccessKey, Genesis, PutAccessKey, VersionSelector};
 use types::state::ReadError;
-use types::{ClusterId, Epoch, GroupId, Op, OrderKey, Outcome, ReplicaId, SlotSet};
+use types::{ClusterId, GroupId, Op, OrderKey, Outcome, ReplicaId, SlotSet};
 
 use crate::config::NodeConfig;
 use crate::engine::inbox::Inbox;
 use crate::engine::{Event, Submitted};
 use crate::error::{StartError, WriteError};
-use crate::folder::DataFolder;
+use crate::folder::{DataFolder, StateFolder};
 use crate::keys::{Keys, Secret};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
+use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::{CachedObject, ObjectCache};
 use crate::read::{BodyStream, ReadView};
-use crate::replica::overlay::{Overlay, View};
+use crate::replica::overlay::{Layered, Overlay, View};
 use crate::space::Space;
 use crate::write::accept::{Wait, WriteRequest};
 use crate::write::ack::Written;
@@ -45,15 +47,15 @@ pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
     pub(crate) keys: Keys,
     pub(crate) genesis: Genesis,
-    pub(crate) policy: Policy,
     pub(crate) group: GroupId,
-    pub(crate) epoch: Epoch,
     pub(crate) replica: ReplicaId,
-    /// Members of the group.
-    pub(crate) members: usize,
-    /// How many of them must be reached: `n - f`.
-    pub(crate) quorum: usize,
-    /// How many of them are, as the loop sees it.
+    /// The first epoch.
+    pub(crate) first: Membership,
+    /// The newest epoch that is known here.
+    pub(crate) membership: watch::Sender<Arc<Membership>>,
+    /// Whether this replica is its only member.
+    pub(crate) is_alone: AtomicBool,
+    /// How many of its members are reached, as the loop sees it.
     pub(crate) reachable: AtomicUsize,
     /// Whether the core has opened its incarnation; of no matter in a group of one.
     pub(crate) opened: AtomicBool,
@@ -62,10 +64,15 @@ pub(crate) struct Shared {
     pub(crate) incarnation: AtomicU32,
     pub(crate) peers: Peers,
     pub(crate) inbox: Arc<Inbox<Submitted, Event>>,
-    /// The journal's writer lives as long as the loop and the sealer.
-    pub(crate) journal: OnceLock<Weak<Writer>>,
+    pub(crate) writers: Mutex<Writers>,
     pub(crate) overlay: Arc<Overlay>,
-    pub(crate) state: Arc<FjallState>,
+    /// The stored state: another one once that of another member was installed.
+    pub(crate) state: ArcSwap<FjallState>,
+    pub(crate) state_folder: Mutex<StateFolder>,
+    /// Held for writing while the stored state is exchanged.
+    pub(crate) exchange: RwLock<()>,
+    /// States that are held for other members.
+    pub(crate) snapshots: Snapshots,
     pub(crate) log: Arc<LogFiles>,
     pub(crate) vault: Vault,
     pub(crate) cache: ObjectCache,
@@ -92,7 +99,62 @@ pub(crate) struct Published {
     pub(crate) checkpoint: Arc<Vec<u8>>,
 }
 
+/// The journals' writers, which live as long as the loop.
+#[derive(Default)]
+pub(crate) struct Writers {
+    live: Vec<Weak<Writer>>,
+    /// What those did that have ended.
+    ended: Statistics,
+}
+
+impl Writers {
+    pub(crate) fn begin(&mut self, writer: &Arc<Writer>) {
+        self.live.push(Arc::downgrade(writer));
+    }
+
+    pub(crate) fn end(&mut self, writer: &Arc<Writer>) {
+        self.live.retain(|live| live.upgrade().is_some_and(|live| !Arc::ptr_eq(&live, writer)));
+        self.ended = sum(self.ended, writer.statistics());
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.live.iter().filter_map(Weak::upgrade).fold(self.ended, |all, writer| sum(all, writer.statistics()))
+    }
+
+    fn is_low(&self) -> bool {
+        self.live.iter().filter_map(Weak::upgrade).any(|writer| writer.is_low())
+    }
+}
+
+fn sum(a: Statistics, b: Statistics) -> Statistics {
+    Statistics {
+        flushes: a.flushes + b.flushes,
+        appends: a.appends + b.appends,
+        records: a.records + b.records,
+        kept: a.kept + b.kept,
+        len: a.len + b.len,
+        sealing: a.sealing + b.sealing,
+        writing: a.writing + b.writing,
+        flushing: a.flushing + b.flushing,
+        flushing_max: a.flushing_max.max(b.flushing_max),
+    }
+}
+
 impl Shared {
+    /// The newest epoch that is known here.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        self.membership.borrow().clone()
+    }
+
+    pub(crate) fn set_membership(&self, membership: Membership) {
+        self.is_alone.store(membership.members == [self.replica], Ordering::Relaxed);
+        self.membership.send_replace(Arc::new(membership));
+    }
+
+    pub(crate) fn state_folder(&self) -> StateFolder {
+        self.state_folder.lock().clone()
+    }
+
     /// Whether the node takes work.
     pub(crate) fn running(&self) -> Result<(), WriteError> {
         if let Some(reason) = self.failure.get() {
@@ -107,12 +169,17 @@ impl Shared {
     /// Whether the node takes commands and reads now; else why not.
     pub(crate) fn ready(&self) -> Result<(), WriteError> {
         self.running()?;
-        if self.members == 1 {
+        if self.is_alone.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let membership = self.membership();
+        if !membership.has(self.replica) {
+            return Err(WriteError::NotReady("it is no member of its group: add it with `entangle cluster add`".to_owned()));
+        }
         let reachable = self.reachable.load(Ordering::Relaxed);
-        if reachable < self.quorum {
-            return Err(WriteError::NoQuorum { reachable, members: self.members, needed: self.quorum });
+        if reachable < membership.recovery_size() {
+            let (members, needed) = (membership.members.len(), membership.recovery_size());
+            return Err(WriteError::NoQuorum { reachable, members, needed });
         }
         if !self.opened.load(Ordering::Relaxed) {
             return Err(WriteError::NotReady("the other members have not vouched for its journal yet".to_owned()));
@@ -130,19 +197,15 @@ impl Shared {
         }
     }
 
-    fn writer(&self) -> Option<Arc<Writer>> {
-        self.journal.get().and_then(Weak::upgrade)
-    }
-
-    /// What the journal's writer has done so far; zeros once the node has ended.
+    /// What the journals' writers have done so far.
     pub(crate) fn journal_statistics(&self) -> Statistics {
-        self.writer().map(|writer| writer.statistics()).unwrap_or_default()
+        self.writers.lock().statistics()
     }
 
     /// Whether there is room for a write that frees none.
     pub(crate) fn has_space(&self) -> Result<(), WriteError> {
         self.space.check()?;
-        if self.writer().is_some_and(|writer| writer.is_low()) {
+        if self.writers.lock().is_low() {
             return Err(self.disk_full());
         }
         Ok(())
@@ -166,7 +229,20 @@ impl Shared {
     }
 
     pub(crate) fn view(&self) -> View {
-        View::take(&self.overlay, || self.state.snapshot())
+        let _exchange = self.exchange.read();
+        self.view_now()
+    }
+
+    /// For the loop, which exchanges the state itself.
+    pub(crate) fn view_now(&self) -> View {
+        View::take(&self.overlay, || self.state.load().snapshot())
+    }
+
+    /// Reads the newest rows.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Layered<'_, FjallState>) -> T) -> T {
+        let _exchange = self.exchange.read();
+        let state = self.state.load();
+        read(&Layered { overlay: &self.overlay, state: state.as_ref() })
     }
 }
 
@@ -260,12 +336,12 @@ impl Node {
     /// A bucket, if it exists; linearizable.
     pub fn bucket(&self, bucket: &str) -> Result<Option<Arc<BucketRow>>, ReadError> {
         let generation = self.shared.overlay.shared_generation();
-        self.shared.buckets.bucket(generation, bucket, || query::bucket(&self.layered(), bucket))
+        self.shared.buckets.bucket(generation, bucket, || self.shared.read(|rows| query::bucket(rows, bucket)))
     }
 
     /// An upload, if it is in progress; linearizable.
     pub fn upload(&self, bucket: &str, key: &str, upload: OrderKey) -> Result<Option<UploadRow>, ReadError> {
-        query::upload(&self.layered(), bucket, key, upload)
+        self.shared.read(|rows| query::upload(rows, bucket, key, upload))
     }
 
     /// The bytes of an object in `range` (which must lie within its length), in verified pieces.
@@ -276,7 +352,8 @@ impl Node {
 
     /// The secret of an access key.
     pub fn secret(&self, access_key: &str) -> Result<Option<Secret>, ReadError> {
-        let Some(row) = query::access_key(&self.layered(), access_key)? else { return Ok(None) };
+        let row = self.shared.read(|rows| query::access_key(rows, access_key))?;
+        let Some(row) = row else { return Ok(None) };
         self.shared
             .keys
             .cluster
@@ -303,14 +380,14 @@ impl Node {
         self.configure(principal, Op::DeleteAccessKey(DeleteAccessKey { access_key: access_key.to_owned() })).await
     }
 
-    async fn configure(&self, principal: &str, op: Op) -> Result<Outcome, WriteError> {
+    pub(crate) async fn configure(&self, principal: &str, op: Op) -> Result<Outcome, WriteError> {
         let request = WriteRequest { principal: principal.to_owned(), request: None, op, wait: Wait::Commit };
         Ok(self.write(request).await?.outcome)
     }
 
     /// The access keys, without their secrets.
     pub fn access_keys(&self) -> Result<Vec<(String, catalog::rows::AccessKeyRow)>, ReadError> {
-        query::access_keys(&self.layered())
+        self.shared.read(|rows| query::access_keys(rows))
     }
 
     /// The cluster that this node belongs to.
@@ -329,9 +406,5 @@ impl Node {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
-    }
-
-    fn layered(&self) -> crate::replica::overlay::Layered<'_, FjallState> {
-        crate::replica::overlay::Layered { overlay: &self.shared.overlay, state: self.shared.state.as_ref() }
     }
 }

@@ -49,10 +49,9 @@ pub(crate) fn sign_checkpoint(shared: &Shared, head: Head) -> Vec<u8> {
     let checkpoint = Checkpoint::new(&shared.genesis.origin, head.size, head.root);
     let mut signed = SignedCheckpoint::sign(checkpoint, shared.keys.node.as_ref())
         .expect("the origin of the genesis makes a checkpoint");
-    let me = shared.genesis.members.iter().find(|member| member.replica == shared.replica);
-    if let Some(me) = me {
-        signed.cosign(&me.name, shared.keys.node.as_ref(), clock::now().wall_ns / 1_000_000_000);
-    }
+    let founder = shared.genesis.members.iter().find(|member| member.replica == shared.replica);
+    let name = founder.map_or_else(|| crate::start::name_of(shared.genesis.cluster, shared.replica), |me| me.name.clone());
+    signed.cosign(&name, shared.keys.node.as_ref(), clock::now().wall_ns / 1_000_000_000);
     signed.to_string().into_bytes()
 }
 
@@ -77,7 +76,7 @@ impl Node {
     /// The policy that verifies this node's checkpoints and receipts, as text.
     #[must_use]
     pub fn policy(&self) -> String {
-        self.shared.policy.to_string()
+        self.shared.policy()
     }
 
     /// A tile or entry bundle of the newest signed head, by its `tlog-tiles` path.

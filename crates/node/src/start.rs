@@ -1,18 +1,19 @@
 //! Starting a node: open, recover, prove that what was recovered is what was signed, run.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, OnceLock, mpsc};
 
-use dace::{Config as CoreConfig, Core, Restore};
+use dace::{EpochJournal, Membership, Remains, Stored};
 use ledger::Entry;
 use ledger::policy::Policy;
-use parking_lot::Mutex;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
 use store::disk::{Disk, RealDisk};
-use store::journal::{Journal, JournalOptions, KeptKind, Replayed, Writer, WriterOptions};
+use store::journal::{Journal, JournalOptions, KeptKind, Replayed};
 use store::log::LogFiles;
 use store::state::{FjallOptions, FjallState};
 use store::vault::Vault;
@@ -26,13 +27,17 @@ use types::{ClusterId, CommandId, Epoch, GroupId, ReplicaId};
 use crate::clock;
 use crate::config::{GroupConfig, NodeConfig};
 use crate::engine::inbox::Inbox;
-use crate::engine::{Event, Loop, Neighbours, Sealing, Waiting};
+use crate::engine::install::stored_membership;
+use crate::engine::journals::{self, Journals, Opener};
+use crate::engine::{Loop, Neighbours, Sealing, Waiting};
+use crate::epochs::{EpochFolders, FIRST};
 use crate::error::StartError;
 use crate::folder::{DataFolder, write_durably};
 use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
-use crate::node::{Node, Published, Shared};
+use crate::node::{Node, Published, Shared, Writers};
 use crate::peer::Peers;
+use crate::peer::snapshot::Snapshots;
 use crate::peer::feed::from_stored;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::ObjectCache;
@@ -82,9 +87,15 @@ pub(crate) fn cluster_id(folder: &DataFolder, create: bool, given: Option<Cluste
     }
 }
 
+/// What a replica is called in signed notes.
+#[must_use]
+pub fn name_of(cluster: ClusterId, replica: ReplicaId) -> String {
+    format!("{cluster}.entangle/replica/{replica}")
+}
+
 /// The group of a lone node.
 pub(crate) fn alone(cluster: ClusterId, key: [u8; 32]) -> GroupConfig {
-    let member = Member { replica: REPLICA, name: format!("{cluster}.entangle/replica/{REPLICA}"), key };
+    let member = Member { replica: REPLICA, name: name_of(cluster, REPLICA), key };
     GroupConfig { cluster, replica: REPLICA, members: vec![member], faults: 0 }
 }
 
@@ -100,38 +111,78 @@ pub(crate) fn genesis(group: &GroupConfig) -> Genesis {
     }
 }
 
+/// The first epoch of a group.
+fn first(group: &GroupConfig) -> Membership {
+    let members = group.members.iter().map(|member| member.replica).collect();
+    Membership { epoch: FIRST, members, f: group.faults, logic: catalog::LOGIC_VERSION, entry: None }
+}
+
 /// Where recovery reads and writes: the data folder, or a shadow of it.
 pub(crate) struct Places {
-    pub(crate) journal: Arc<dyn Disk>,
+    /// The journal of the first epoch; `None` once that is over.
+    pub(crate) journal: Option<Arc<dyn Disk>>,
+    /// The journals of later epochs, rising.
+    pub(crate) later: Vec<(Membership, Arc<dyn Disk>)>,
+    /// This epoch, and those before it, are over.
+    pub(crate) over: Epoch,
+    /// Where epochs that begin now are made; `None`: nowhere.
+    pub(crate) folders: Option<EpochFolders>,
     pub(crate) ledger: Arc<dyn Disk>,
     pub(crate) state: PathBuf,
 }
 
+impl Places {
+    /// Of a group of one that has never had other members.
+    pub(crate) fn of_first(journal: Arc<dyn Disk>, ledger: Arc<dyn Disk>, state: PathBuf) -> Self {
+        Self { journal: Some(journal), later: Vec::new(), over: Epoch(0), folders: None, ledger, state }
+    }
+}
+
 /// What recovery gives: everything that the threads will own.
 pub(crate) struct Recovered {
-    pub(crate) journal: Journal,
+    /// By epoch.
+    pub(crate) journals: BTreeMap<Epoch, (Membership, Journal)>,
     pub(crate) replica: Replica<FjallState>,
     pub(crate) sealer: Sealer<FjallState>,
     pub(crate) state: Arc<FjallState>,
     pub(crate) log: Arc<LogFiles>,
     pub(crate) overlay: Arc<Overlay>,
+    folders: Option<EpochFolders>,
+    options: JournalOptions,
+    signer: Arc<dyn types::sign::Signer>,
     group: GroupConfig,
     genesis: Genesis,
+    /// The newest epoch that is known.
+    membership: Membership,
+    /// Whether this replica is its only member, and needs nobody to start.
+    is_alone: bool,
 }
 
 pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
     let (folder, _) = DataFolder::open(&config.data, true)?;
-    let journal_folder = folder.journal();
-    let unused = fs::read_dir(&journal_folder)
-        .map_err(|source| StartError::Io { path: journal_folder, source })?
-        .next()
-        .is_none();
+    let folders = EpochFolders::new(folder.root());
+    folders.tidy()?;
+    let (later, over) = (folders.list()?, folders.over()?);
+    let has_first = folders.has_first()?;
+    let unused = !has_first && later.is_empty() && over == Epoch(0);
     // The cluster key of a larger group is shared, so it is not made here.
     let keys = Keys::open(&config.keys, unused && config.group.is_none())?;
     let cluster = cluster_id(&folder, unused, config.group.as_ref().map(|group| group.cluster))?;
     let vault = open_vault(&folder, unused, config.reserve_len)?;
-    let places =
-        Places { journal: open_disk(folder.journal())?, ledger: open_disk(folder.ledger())?, state: folder.state() };
+    folder.state_folder().remove_others().map_err(|source| StartError::Io { path: config.data.clone(), source })?;
+    let journal = has_first || over < FIRST;
+    let open = |membership: Membership| {
+        let disk = open_disk(folders.journal(membership.epoch))?;
+        Ok((membership, disk))
+    };
+    let places = Places {
+        journal: if journal { Some(open_disk(folder.journal())?) } else { None },
+        later: later.into_iter().map(open).collect::<Result<_, StartError>>()?,
+        over,
+        folders: Some(folders.clone()),
+        ledger: open_disk(folder.ledger())?,
+        state: folder.state(),
+    };
     let group = config.group.clone().unwrap_or_else(|| alone(cluster, keys.node.public_key()));
     let recovered = recover(places, config.state_cache_len, config.ledger, &keys, group)?;
     opens_secrets(&recovered, &keys, &config.keys)?;
@@ -168,8 +219,8 @@ fn opens_secrets(recovered: &Recovered, keys: &Keys, folder: &Path) -> Result<()
     })
 }
 
-/// Brings journal, state and log to where they stood, and opens an incarnation. Everything durable was executed
-/// and sealed when it returns.
+/// Brings journals, state and log to where they stood, and opens an incarnation, if this replica needs nobody for that:
+/// then everything durable was executed and sealed when it returns.
 pub(crate) fn recover(
     places: Places,
     cache_len: u64,
@@ -177,30 +228,61 @@ pub(crate) fn recover(
     keys: &Keys,
     group: GroupConfig,
 ) -> Result<Recovered, StartError> {
-    is_member(&group, keys)?;
+    let is_founder = is_founder(&group, keys)?;
+    let Places { journal, later, over, folders, ledger: ledger_disk, state } = places;
     let options = JournalOptions::new(group.cluster, group.replica);
-    let (journal, report) = Journal::open(places.journal, options, keys.node.clone())
-        .map_err(|error| StartError::Journal(error.to_string()))?;
-    if let Some(torn) = &report.torn {
-        tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
+    let first = first(&group);
+    let mut journals = BTreeMap::new();
+    let firsts = journal.filter(|_| is_founder).map(|disk| (first.clone(), disk));
+    for (membership, disk) in firsts.into_iter().chain(later) {
+        let (journal, report) = Journal::open(disk, options, keys.node.clone())
+            .map_err(|error| StartError::Journal(error.to_string()))?;
+        if let Some(torn) = &report.torn {
+            tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
+        }
+        journals.insert(membership.epoch, (membership, journal));
     }
-    let options = FjallOptions { cache_len, ..FjallOptions::default() };
-    let state =
-        Arc::new(FjallState::open(&places.state, options).map_err(|error| StartError::State(error.to_string()))?);
-    let log = LogFiles::open(places.ledger).map_err(|error| StartError::Ledger(error.to_string()))?;
+    let fjall = FjallOptions { cache_len, ..FjallOptions::default() };
+    let state = Arc::new(FjallState::open(&state, fjall).map_err(|error| StartError::State(error.to_string()))?);
+    let log = LogFiles::open(ledger_disk).map_err(|error| StartError::Ledger(error.to_string()))?;
     let log = Arc::new(log);
     let overlay = Arc::new(Overlay::default());
-    let sealer = Sealer::resume((EPOCH, GROUP), state.clone(), log.clone(), overlay.clone(), ledger)
+    let sealer = Sealer::resume(GROUP, state.clone(), log.clone(), overlay.clone(), ledger)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
-    let members = group.members.iter().map(|member| member.replica).collect();
-    let core_config = CoreConfig { group: GROUP, replica: group.replica, members, f: group.faults, epoch: EPOCH };
-    let base = journal.base(GROUP).map(|base| base.bytes.to_vec());
-    let core = Core::new(core_config, Restore { base, executed_cut: sealer.cut() })
+    let cut = sealer.cut();
+    let stored = stored_membership(state.as_ref()).map_err(StartError::State)?;
+    let stored = stored.or_else(|| (is_founder || cut > types::Timestamp::ZERO).then(|| first.clone()));
+    let named = |(membership, journal): &(Membership, Journal)| EpochJournal {
+        membership: membership.clone(),
+        base: journal.base(GROUP).map(|base| base.bytes.to_vec()),
+    };
+    let remains = Remains {
+        stored: stored.map(|membership| Stored { cut, membership }),
+        journals: journals.values().map(named).collect(),
+        over,
+    };
+    let consensus = dace::Replica::new(GROUP, group.replica, remains, Arc::new(|_| {}))
         .map_err(|error| StartError::Core(error.to_string()))?;
-    let replica = Replica::new(core, state.clone(), overlay.clone());
-    let genesis = genesis(&group);
-    let mut recovered = Recovered { journal, replica, sealer, state, log, overlay, group, genesis };
-    if recovered.group.members.len() > 1 {
+    let membership = consensus.newest().cloned().unwrap_or(first);
+    let is_alone = membership.members == [group.replica];
+    let replica = Replica::new(consensus, (state.clone(), cut), overlay.clone());
+    let (genesis, signer) = (genesis(&group), keys.node.clone());
+    let mut recovered = Recovered {
+        journals,
+        replica,
+        sealer,
+        state,
+        log,
+        overlay,
+        folders,
+        options,
+        signer,
+        group,
+        genesis,
+        membership,
+        is_alone,
+    };
+    if !is_alone {
         // The rest needs the others.
         recovered.replay()?;
         recovered.is_founded()?;
@@ -215,16 +297,16 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
-/// The group must name this node's key.
-fn is_member(group: &GroupConfig, keys: &Keys) -> Result<(), StartError> {
+/// Whether this replica is a member of the first epoch; the group must name its key then.
+fn is_founder(group: &GroupConfig, keys: &Keys) -> Result<bool, StartError> {
     let own = group.members.iter().find(|member| member.replica == group.replica);
     match own {
-        Some(own) if own.key == keys.node.public_key() => Ok(()),
+        Some(own) if own.key == keys.node.public_key() => Ok(true),
         Some(_) => Err(StartError::Core(format!(
             "the group names another key for replica {}; start it with the keys folder that was made for it",
             group.replica
         ))),
-        None => Err(StartError::Core(format!("replica {} is not a member of the group", group.replica))),
+        None => Ok(false),
     }
 }
 
@@ -256,8 +338,8 @@ impl Recovered {
     /// What was executed was in the journal before: without it, its end was lost, and the places of what it said
     /// would be given to something else, in the name of the same key.
     fn knows(&self, sealed: Option<CommandId>) -> Result<(), StartError> {
-        let status = self.replica.status();
-        match sealed {
+        let Some(status) = self.replica.status() else { return Ok(()) };
+        match sealed.filter(|id| id.replica == self.group.replica) {
             Some(id) if (id.incarnation, id.counter) > (status.incarnation, status.counter) => {
                 Err(StartError::Journal(format!(
                     "it ends before command {id}, which was executed and acknowledged: its end was lost or cut off; \
@@ -271,17 +353,21 @@ impl Recovered {
     /// Executes again what the journal holds above the stored state, sealing on the way.
     fn replay(&mut self) -> Result<(), StartError> {
         let journal = |error: &dyn core::fmt::Display| StartError::Journal(error.to_string());
-        for replayed in self.journal.reader().replay(GROUP) {
-            let restored = match replayed.map_err(|error| journal(&error))? {
-                Replayed::Said(record) => self.replica.restore_record(from_stored(record)),
-                Replayed::Kept(kept) if kept.kind == KeptKind::COMMAND => {
-                    let kept = kept_command(&kept.bytes).ok_or_else(|| journal(&"a kept command does not decode"))?;
-                    self.replica.core().restore_kept(&kept)
-                }
-                Replayed::Kept(_) => continue,
-            };
-            restored.map_err(|error| StartError::Core(error.to_string()))?;
-            self.drain()?;
+        let readers: Vec<_> = self.journals.iter().map(|(epoch, (_, journal))| (*epoch, journal.reader())).collect();
+        for (epoch, reader) in readers {
+            for replayed in reader.replay(GROUP) {
+                let restored = match replayed.map_err(|error| journal(&error))? {
+                    Replayed::Said(record) => self.replica.restore_record(epoch, from_stored(record)),
+                    Replayed::Kept(kept) if kept.kind == KeptKind::COMMAND => {
+                        let kept =
+                            kept_command(&kept.bytes).ok_or_else(|| journal(&"a kept command does not decode"))?;
+                        self.replica.consensus().restore_kept(epoch, &kept)
+                    }
+                    Replayed::Kept(_) => continue,
+                };
+                restored.map_err(|error| StartError::Core(error.to_string()))?;
+                self.drain()?;
+            }
         }
         Ok(())
     }
@@ -327,7 +413,7 @@ impl Recovered {
                 head.size
             )));
         }
-        match kept_head(&self.journal) {
+        match self.kept_head() {
             Some(kept) if kept.size > head.size => Err(StartError::Ledger(format!(
                 "it holds {} entries, and this node has signed {}: this is an older copy, or files of it are gone; \
                  restore a backup into a new folder",
@@ -337,38 +423,84 @@ impl Recovered {
         }
     }
 
+    /// The head that was made durable last, before it was signed.
+    pub(crate) fn kept_head(&self) -> Option<Head> {
+        kept_head(self.journals.values().map(|(_, journal)| journal))
+    }
+
     /// Does what the replica wants done, here and now, until it wants nothing.
     fn drain(&mut self) -> Result<(), StartError> {
         loop {
-            let mut said = Vec::new();
+            let mut said: Option<(Epoch, Vec<store::journal::Record>)> = None;
             while let Some(step) = self.replica.poll_step().map_err(|error| StartError::Core(error.to_string()))? {
                 match step {
-                    Step::Append(record) => said.push(store::journal::Record {
-                        header: record.header,
-                        salt: record.salt,
-                        body: record.body,
-                    }),
-                    Step::Executed(..) => {}
-                    // Before the start, a member of a larger group says and asks nothing.
-                    Step::Keep(_)
+                    Step::Append(epoch, record) => {
+                        if said.as_ref().is_some_and(|(of, _)| *of != epoch) {
+                            self.append(said.take())?;
+                        }
+                        let record =
+                            store::journal::Record { header: record.header, salt: record.salt, body: record.body };
+                        said.get_or_insert_with(|| (epoch, Vec::new())).1.push(record);
+                    }
+                    // Before the start, a member of a larger group says and asks nothing; alone, nobody is there to hear it.
+                    Step::Executed(..)
+                    | Step::Keep(..)
                     | Step::Send(..)
-                    | Step::ReadReady(_)
-                    | Step::ReadContended(_)
+                    | Step::ReadReady(..)
+                    | Step::ReadContended(..)
+                    | Step::ReadAgain(..)
                     | Step::WantSnapshot(_)
-                    | Step::Covered(_) => {}
+                    | Step::Covered(_)
+                    | Step::Void(..)
+                    | Step::Removed => {}
+                    Step::Changed(membership) => self.note(membership),
+                    Step::Begin(membership) => self.begin(membership)?,
+                    Step::Over(epoch) => self.folders.iter().try_for_each(|folders| folders.set_over(epoch))?,
+                    Step::Closed(epoch) => {
+                        self.append(said.take())?;
+                        if let Some(folders) = self.folders.as_ref().filter(|_| self.journals.remove(&epoch).is_some()) {
+                            folders.end(epoch)?;
+                        }
+                    }
                     Step::Block(block) => {
                         let head = self.sealer.seal(&block).map_err(|error| StartError::Ledger(error.to_string()))?;
-                        agree(&self.journal, head)?;
+                        agree(self.kept_head(), head)?;
                     }
                 }
             }
-            let Some(last) = said.last() else { return Ok(()) };
-            let position = last.header.position;
-            let incarnation = self.replica.status().incarnation;
-            let batch = store::journal::Batch { group: GROUP, incarnation, records: &said };
-            self.journal.append(&[batch], &[]).map_err(|error| StartError::Journal(error.to_string()))?;
-            self.replica.handle_durable(clock::now(), position);
+            if !self.append(said)? {
+                return Ok(());
+            }
         }
+    }
+
+    fn note(&mut self, membership: Membership) {
+        if membership.epoch > self.membership.epoch {
+            self.membership = membership;
+        }
+    }
+
+    /// An epoch begins here that has no journal yet.
+    fn begin(&mut self, membership: Membership) -> Result<(), StartError> {
+        let epoch = membership.epoch;
+        let Some(folders) = self.folders.as_ref().filter(|_| !self.journals.contains_key(&epoch)) else { return Ok(()) };
+        folders.begin(&membership)?;
+        let journal = journals::open(folders, epoch, self.options, self.signer.clone())?;
+        self.journals.insert(epoch, (membership.clone(), journal));
+        self.note(membership);
+        Ok(())
+    }
+
+    /// Makes records durable. False when there are none.
+    fn append(&mut self, said: Option<(Epoch, Vec<store::journal::Record>)>) -> Result<bool, StartError> {
+        let Some((epoch, said)) = said else { return Ok(false) };
+        let position = said.last().expect("at least one record was said").header.position;
+        let incarnation = self.replica.core_of(epoch).map(|core| core.status().incarnation).unwrap_or_default();
+        let batch = store::journal::Batch { group: GROUP, incarnation, records: &said };
+        let Some((_, journal)) = self.journals.get_mut(&epoch) else { return Ok(false) };
+        journal.append(&[batch], &[]).map_err(|error| StartError::Journal(error.to_string()))?;
+        self.replica.handle_durable(clock::now(), epoch, position);
+        Ok(true)
     }
 }
 
@@ -388,14 +520,15 @@ fn kept_command(bytes: &bytes::Bytes) -> Option<dace::Kept> {
     Some(dace::Kept { header, salt: *salt, body: bytes.slice(RecordHeader::LEN + 32..) })
 }
 
-/// The head that was made durable last, before it was signed.
-pub(crate) fn kept_head(journal: &Journal) -> Option<Head> {
-    journal.kept(GROUP, KeptKind::TREE_HEAD).as_deref().and_then(Head::from_bytes)
+/// The head that was made durable last, before it was signed, in whichever journal.
+pub(crate) fn kept_head<'a>(journals: impl Iterator<Item = &'a Journal>) -> Option<Head> {
+    let heads = journals.filter_map(|journal| Head::from_bytes(&journal.kept(GROUP, KeptKind::TREE_HEAD)?));
+    heads.max_by_key(|head| head.size)
 }
 
 /// A head that was made durable before must come out the same again.
-fn agree(journal: &Journal, head: Head) -> Result<(), StartError> {
-    match kept_head(journal) {
+fn agree(kept: Option<Head>, head: Head) -> Result<(), StartError> {
+    match kept {
         Some(kept) if kept.contradicts(&head) => Err(StartError::Ledger(format!(
             "at size {} it does not have the root that this node signed before; keep the folder for examination and \
              restore a backup into a new one",
@@ -413,33 +546,37 @@ fn run(
     vault: Vault,
     recovered: Recovered,
 ) -> Result<Node, StartError> {
-    let Recovered { journal, replica, sealer, state, log, overlay, group, genesis } = recovered;
+    let signed = recovered.kept_head();
+    let Recovered { journals, replica, sealer, state, log, overlay, group, genesis, membership, is_alone, .. } =
+        recovered;
     let founded = catalog::query::genesis(&Layered { overlay: &overlay, state: state.as_ref() })
         .map_err(|error| StartError::State(error.to_string()))?
         .is_some();
-    let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
+    Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
     let inbox = Inbox::new(SUBMIT_QUEUE_MAX);
-    let peers = Peers::new(inbox.clone(), group.others());
+    let peers = Peers::new(inbox.clone());
     let (published, _) = watch::channel(Published::default());
     let shared = Arc::new(Shared {
         keys,
         genesis,
-        policy,
         group: GROUP,
-        epoch: EPOCH,
         replica: group.replica,
-        members: group.members.len(),
-        quorum: group.members.len() - usize::try_from(group.faults).unwrap_or(0),
+        first: first(&group),
+        membership: watch::Sender::new(Arc::new(membership)),
+        is_alone: AtomicBool::new(is_alone),
         reachable: AtomicUsize::new(1),
         opened: AtomicBool::new(false),
         founded: AtomicBool::new(founded),
-        incarnation: AtomicU32::new(replica.status().incarnation.0),
+        incarnation: AtomicU32::new(replica.status().map_or(0, |status| status.incarnation.0)),
         peers,
         inbox,
-        journal: OnceLock::new(),
+        writers: Mutex::new(Writers::default()),
         overlay,
-        state,
+        state: ArcSwap::new(state),
+        state_folder: Mutex::new(folder.state_folder().clone()),
+        exchange: RwLock::new(()),
+        snapshots: Snapshots::default(),
         log,
         vault,
         cache: ObjectCache::new(config.object_cache_len),
@@ -458,41 +595,37 @@ fn run(
         config,
     });
     shared.peers.serve(Arc::downgrade(&shared));
-    spawn(&shared, &group, journal, replica, sealer)?;
+    spawn(&shared, journals, replica, sealer, signed)?;
     crate::housekeeping::spawn(&shared);
     Ok(Node { shared })
 }
 
 fn spawn(
     shared: &Arc<Shared>,
-    group: &GroupConfig,
-    journal: Journal,
+    recovered: BTreeMap<Epoch, (Membership, Journal)>,
     replica: Replica<FjallState>,
     sealer: Sealer<FjallState>,
+    signed: Option<Head>,
 ) -> Result<(), StartError> {
     let failed = |source| StartError::Io { path: shared.config.data.clone(), source };
     let inbox = shared.inbox.clone();
-    let signed = kept_head(&journal);
-    let reader = journal.reader();
-    let neighbours = (group.members.len() > 1)
-        .then(|| Neighbours::new(group.others(), group.faults, (GROUP, reader), tokio::runtime::Handle::current()));
-    let told = inbox.clone();
-    let options = WriterOptions { flush_delay: shared.config.flush_delay };
-    let writer = Writer::start(journal, options, move |event| match event {
-        store::journal::Event::Flushed(flushed, _) => told.tell(Event::Durable(flushed)),
-        store::journal::Event::Stalled => tracing::error!("the disk is full; delete objects or add space"),
-        store::journal::Event::Failed(error) => told.tell(Event::JournalFailed(error.to_string())),
-    })
-    .map_err(failed)?;
-    let writer = Arc::new(writer);
-    shared.journal.set(Arc::downgrade(&writer)).expect("the journal is set once, here");
+    let opener = Opener {
+        folders: EpochFolders::new(&shared.config.data),
+        options: JournalOptions::new(shared.genesis.cluster, shared.replica),
+        shared: Arc::downgrade(shared),
+    };
+    let mut journals = Journals { opener, by_epoch: BTreeMap::new() };
+    for (epoch, (membership, journal)) in recovered {
+        journals.by_epoch.insert(epoch, journals.opener.start(membership, journal)?);
+    }
+    let is_alone = shared.is_alone.load(std::sync::atomic::Ordering::Relaxed);
+    let neighbours = Neighbours::new(tokio::runtime::Handle::current(), is_alone);
     let (sealing, messages) = mpsc::channel();
     let head = sealer.head();
     let mut seals = Sealing {
         sealer,
         shared: shared.clone(),
         inbox: inbox.clone(),
-        journal: writer.clone(),
         messages,
         keeping: VecDeque::new(),
         signed,
@@ -504,7 +637,7 @@ fn spawn(
         replica,
         shared: shared.clone(),
         inbox,
-        journal: writer,
+        journals,
         sealing,
         neighbours,
         found_due_ns: 0,
@@ -512,10 +645,14 @@ fn spawn(
         proposed_founding: false,
         waiting: Waiting::default(),
         reads: HashMap::new(),
-        contended: Vec::new(),
-        backlog: VecDeque::new(),
+        again: Vec::new(),
+        voided: Vec::new(),
         heads: Vec::new(),
         heads_due_ns: None,
+        heads_under_way: (Epoch(0), 0),
+        fetching: false,
+        wanted: None,
+        fetch_due_ns: 0,
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let mut threads = shared.threads.lock();

@@ -19,8 +19,12 @@ pub struct NodeStatus {
     pub cluster: String,
     /// The group.
     pub group: u32,
-    /// The epoch.
+    /// The newest epoch that is known here.
     pub epoch: u32,
+    /// Its members.
+    pub members: Vec<u32>,
+    /// How many of them may fail.
+    pub faults: u32,
     /// This replica.
     pub replica: u32,
     /// Its incarnation: how often it was started.
@@ -88,6 +92,7 @@ impl Node {
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;
         let head = shared.head();
+        let membership = shared.membership();
         let reason = self.ready().err().map(|error| error.to_string());
         let journal = shared.journal_statistics();
         NodeStatus {
@@ -96,7 +101,9 @@ impl Node {
             reason,
             cluster: self.cluster().to_string(),
             group: shared.group.0,
-            epoch: shared.epoch.0,
+            epoch: membership.epoch.0,
+            members: membership.members.iter().map(|member| member.0).collect(),
+            faults: membership.f,
             replica: shared.replica.0,
             incarnation: shared.incarnation.load(std::sync::atomic::Ordering::Relaxed),
             region: shared.config.region.clone(),
@@ -117,7 +124,7 @@ impl Node {
             space: SpaceStatus {
                 disk_free: shared.space.free(),
                 disk_reserve: shared.space.reserve(),
-                state_len: shared.state.disk_len().unwrap_or(0),
+                state_len: shared.state.load().disk_len().unwrap_or(0),
                 overlay_len: shared.overlay.len() as u64,
                 cache_len: shared.cache.len(),
             },

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dace::{Config, Core, Restore};
+use dace::{EpochJournal, Membership, Remains, Stored};
 use node::replica::overlay::{Layered, Overlay};
 use node::replica::{Block, Executed, Head, Replica, Sealer, Step};
 use store::disk::Disk;
@@ -118,15 +118,21 @@ impl Life {
         outside.trace.say(format_args!("journal opened: {} records{torn}", report.records));
         let log = LogFiles::open(Arc::new(machine.ledger.clone())).map_err(|error| stopped("ledger")(&error))?;
         let (log, overlay, state) = (Arc::new(log), Arc::new(Overlay::default()), Arc::clone(&machine.state));
-        let sealer = Sealer::resume((EPOCH, GROUP), Arc::clone(&state), Arc::clone(&log), Arc::clone(&overlay), true)
+        let sealer = Sealer::resume(GROUP, Arc::clone(&state), Arc::clone(&log), Arc::clone(&overlay), true)
             .map_err(|error| stopped("ledger")(&error))?;
         outside.trace.say(format_args!("state at {}", inspect::show(sealer.head())));
         outside.checker.restarted(sealer.cut())?;
-        let config = Config { group: GROUP, replica: REPLICA, members: vec![REPLICA], f: 0, epoch: EPOCH };
+        let cut = sealer.cut();
+        let membership = Membership { epoch: EPOCH, members: vec![REPLICA], f: 0, logic: 1, entry: None };
         let base = journal.base(GROUP).map(|base| base.bytes.to_vec());
-        let restore = Restore { base, executed_cut: sealer.cut() };
-        let core = Core::new(config, restore).map_err(|error| stopped("consensus")(&error))?;
-        let replica = Replica::new(core, Arc::clone(&state), Arc::clone(&overlay));
+        let remains = Remains {
+            stored: Some(Stored { cut, membership: membership.clone() }),
+            journals: vec![EpochJournal { membership, base }],
+            over: Epoch(0),
+        };
+        let consensus = dace::Replica::new(GROUP, REPLICA, remains, Arc::new(|_| {}))
+            .map_err(|error| stopped("consensus")(&error))?;
+        let replica = Replica::new(consensus, (Arc::clone(&state), cut), Arc::clone(&overlay));
         let frame_len_max = usize::try_from(machine.segment_len / 4 * 3 - 1024).expect("segments are small here");
         let mut life = Self {
             journal,
@@ -201,7 +207,7 @@ impl Life {
                 continue;
             }
             let record = dace::Record { header: record.header, salt, body };
-            self.replica.restore_record(record).map_err(|error| stopped("consensus")(&error))?;
+            self.replica.restore_record(EPOCH, record).map_err(|error| stopped("consensus")(&error))?;
             self.settle(outside)?;
         }
         Ok(())
@@ -232,10 +238,10 @@ impl Life {
         let body_hash = body_hash(&salt, &body);
         let submission = dace::Submission { slots, salt, body, body_hash };
         let submitted = self.replica.handle_submit(outside.now, command.clone(), submission);
-        if let Ok(id) = &submitted {
+        if let Ok((_, id)) = &submitted {
             outside.checker.submitted(*id, command.clone())?;
         }
-        Ok(submitted)
+        Ok(submitted.map(|(_, id)| id))
     }
 
     /// Does what the replica wants done, here and now, until it wants nothing: as the node does while it
@@ -259,12 +265,12 @@ impl Life {
                 .collect();
             let Some(last) = said.last().map(|record| record.header.position) else { return Ok(()) };
             self.append(&said, &[]).map_err(|error| stopped("journal")(&error))?;
-            self.replica.handle_durable(outside.now, last);
+            self.replica.handle_durable(outside.now, EPOCH, last);
         }
     }
 
     fn append(&mut self, said: &[Record], kept: &[Kept]) -> Result<(), AppendError> {
-        let incarnation = self.replica.status().incarnation;
+        let incarnation = self.replica.status().map(|status| status.incarnation).unwrap_or_default();
         let batch = [Batch { group: GROUP, incarnation, records: said }];
         self.journal.append(if said.is_empty() { &[] } else { &batch }, kept).map(|_| ())
     }
@@ -274,7 +280,7 @@ impl Life {
         let mut said = Vec::new();
         while let Some(step) = self.replica.poll_step().map_err(|error| stopped("replica")(&error))? {
             match step {
-                Step::Append(record) => {
+                Step::Append(_, record) => {
                     said.push(Record { header: record.header, salt: record.salt, body: record.body });
                 }
                 Step::Executed(executed, _) => {
@@ -376,7 +382,7 @@ impl Life {
     pub(crate) fn deliver(&mut self, outside: &mut Outside<'_>) -> Result<Vec<Answer>, End> {
         let mut answers = Vec::new();
         match self.events.pop_front() {
-            Some(Event::Durable(position)) => self.replica.handle_durable(outside.now, position),
+            Some(Event::Durable(position)) => self.replica.handle_durable(outside.now, EPOCH, position),
             Some(Event::Trim(cut)) => self.trim(cut, outside)?,
             None => return Ok(answers),
         }
@@ -385,7 +391,9 @@ impl Life {
     }
 
     fn trim(&mut self, cut: Timestamp, outside: &mut Outside<'_>) -> Result<(), End> {
-        let Some(base) = self.replica.base(cut) else { return Ok(()) };
+        let consensus = self.replica.consensus();
+        consensus.handle_stored(outside.now, cut);
+        let Some(base) = consensus.base(EPOCH, cut) else { return Ok(()) };
         outside.trace.say(format_args!("trims up to position {}", base.position));
         match self.journal.trim(GROUP, &Base { below: base.position + 1, bytes: base.bytes.into() }) {
             Ok(_) | Err(AppendError::Full { .. }) => Ok(()),
@@ -439,13 +447,14 @@ impl Life {
 
     /// What the hybrid clock shows.
     pub(crate) fn clock(&self) -> Timestamp {
-        self.replica.status().clock
+        self.replica.status().expect("its one epoch never ends").clock
     }
 
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         let empty = self.queued.is_empty() && self.events.is_empty() && self.blocks.is_empty();
-        empty && self.replica.status().in_flight == 0 && self.replica.unsealed_len() == 0
+        let in_flight = self.replica.status().map_or(0, |status| status.in_flight);
+        empty && in_flight == 0 && self.replica.unsealed_len() == 0
     }
 
     /// Entries in the ledger.

@@ -77,6 +77,13 @@ pub enum Op {
     /// `*` Removes an access key.
     #[n(12)]
     DeleteAccessKey(#[n(0)] DeleteAccessKey),
+    /// `*` Adds a node to the directory of the cluster, or replaces what stands there of it.
+    #[n(13)]
+    PutNode(#[n(0)] PutNode),
+    /// `*` What a Reconfig does to the state: the next epoch stands in it. Never proposed as such: every member makes it
+    /// of the Reconfig that was decided.
+    #[n(14)]
+    BeginEpoch(#[n(0)] BeginEpoch),
 }
 
 /// The first configuration.
@@ -427,6 +434,28 @@ pub struct DeleteAccessKey {
     pub access_key: String,
 }
 
+/// See [`Op::PutNode`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct PutNode {
+    /// Its replica, name and key.
+    #[n(0)]
+    pub member: Member,
+    /// The region that it says it is in.
+    #[n(1)]
+    pub region: String,
+    /// Where other nodes reach it: `host:port`.
+    #[n(2)]
+    pub mesh: String,
+}
+
+/// See [`Op::BeginEpoch`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct BeginEpoch {
+    /// The epoch that begins, as the consensus core encodes it (`docs/formats/consensus.md`).
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub membership: Vec<u8>,
+}
+
 /// Why bytes are not a command.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
@@ -474,7 +503,9 @@ impl Command {
             | Op::DeleteBucket(_)
             | Op::SetVersioning(_)
             | Op::PutAccessKey(_)
-            | Op::DeleteAccessKey(_) => SlotSet::All,
+            | Op::DeleteAccessKey(_)
+            | Op::PutNode(_)
+            | Op::BeginEpoch(_) => SlotSet::All,
             Op::PutObject(put) => one(&put.bucket, &put.key),
             Op::DeleteObjects(delete) if delete.items.is_empty() => one(&delete.bucket, ""),
             Op::DeleteObjects(delete) => {

@@ -51,6 +51,12 @@ pub enum FactKind {
     /// Closes a block: commits to the state at the cut.
     #[n(13)]
     Block = 13,
+    /// A node was added to the directory, or changed there.
+    #[n(14)]
+    NodePut = 14,
+    /// An epoch began: the members changed, or how many of them may fail, or the logic.
+    #[n(15)]
+    EpochBegin = 15,
 }
 
 /// Whether the change took place. The number is the byte in the entry.

@@ -39,8 +39,14 @@ pub const ACCESS_KEY_LEN_MAX: usize = 128;
 pub const SEALED_LEN_MAX: usize = 1024;
 /// Bytes of other short texts: a region, an origin, a member's name, the note beside an access key.
 pub const TEXT_LEN_MAX: usize = 255;
+/// Bytes of rows or entries of a snapshot in one answer, about.
+pub const SNAPSHOT_PIECE_LEN_MAX: usize = 1 << 20;
 /// Members of a group.
 pub const MEMBERS_MAX: usize = 32;
+/// Nodes in the directory of a cluster, those that have left among them.
+pub const NODES_MAX: usize = 10_000;
+/// Bytes of an epoch in the state.
+pub const EPOCH_LEN_MAX: usize = 4096;
 /// Entity tags in one condition.
 pub const ETAGS_MAX: usize = 64;
 /// Bytes of an entity tag.

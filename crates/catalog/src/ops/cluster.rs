@@ -1,15 +1,15 @@
-//! `*` The first configuration, and access keys.
+//! `*` The first configuration, access keys, nodes, and epochs.
 
 use core::ops::ControlFlow;
 
-use types::command::{DeleteAccessKey, Genesis, PutAccessKey};
-use types::limits::ACCESS_KEYS_MAX;
+use types::command::{BeginEpoch, DeleteAccessKey, Genesis, PutAccessKey, PutNode};
+use types::limits::{ACCESS_KEYS_MAX, NODES_MAX};
 use types::state::{ReadError, Table};
 use types::{Outcome, Refusal};
 
 use crate::draft::Draft;
 use crate::execute::{Run, Stop};
-use crate::rows::{AccessKeyRow, GenesisRow, key};
+use crate::rows::{AccessKeyRow, EpochRow, GenesisRow, NodeRow, key};
 
 /// Counts rows whose key starts with `prefix`, up to `enough`. Only `*` commands may: the count spans slots.
 pub(super) fn count(draft: &Draft<'_>, prefix: &[u8], enough: usize) -> Result<usize, ReadError> {
@@ -53,5 +53,30 @@ pub(super) fn delete_access_key(run: &mut Run<'_>, op: &DeleteAccessKey) -> Resu
         return Err(Refusal::LastAccessKey.into());
     }
     run.draft.delete(Table::Catalog, place);
+    Ok(Outcome::Done)
+}
+
+/// Adds a node to the directory, or replaces what stands there. A replica keeps its key for ever: what it signed is verified
+/// with it.
+pub(super) fn put_node(run: &mut Run<'_>, op: &PutNode) -> Result<Outcome, Stop> {
+    let place = key::node(op.member.replica);
+    let known = run.draft.row::<NodeRow>(&place)?;
+    let founding = run.draft.row::<GenesisRow>(&key::genesis())?;
+    let mut founders = founding.iter().flat_map(|row| &row.genesis.members);
+    let founder = founders.find(|member| member.replica == op.member.replica);
+    let key_before = known.as_ref().map(|row| row.node.member.key).or(founder.map(|member| member.key));
+    if key_before.is_some_and(|before| before != op.member.key) {
+        return Err(Refusal::Invalid("a node of this number has another key: a new node gets a new number".to_owned()).into());
+    }
+    if known.is_none() && count(&run.draft, &key::all_nodes(), NODES_MAX)? >= NODES_MAX {
+        return Err(Refusal::Invalid(format!("a cluster has at most {NODES_MAX} nodes")).into());
+    }
+    run.draft.put_row(place, &NodeRow { order: run.order(0), node: op.clone() });
+    Ok(Outcome::Done)
+}
+
+/// The next epoch stands in the state.
+pub(super) fn begin_epoch(run: &mut Run<'_>, op: &BeginEpoch) -> Result<Outcome, Stop> {
+    run.draft.put_row(key::epoch(), &EpochRow { order: run.order(0), membership: op.membership.clone() });
     Ok(Outcome::Done)
 }

@@ -3,11 +3,13 @@
 //! A bucket name holds no NUL, so a NUL ends it. An object key may hold any character, NUL too: it either
 //! comes last, or is escaped (`00` becomes `00 ff`) and ended by `00 00`, which keeps the order.
 
-use types::OrderKey;
+use types::{OrderKey, ReplicaId};
 use types::object::PlacementId;
 use types::state::ReadError;
 
 const GENESIS: u8 = b'g';
+const NODE: u8 = b'n';
+const EPOCH: u8 = b'e';
 const BUCKET: u8 = b'b';
 const ACCESS_KEY: u8 = b'k';
 const OBJECT: u8 = b'o';
@@ -68,6 +70,18 @@ fn escaped(tag: u8, bucket: &str, object: &str) -> Vec<u8> {
 
 pub(crate) fn genesis() -> Vec<u8> {
     vec![GENESIS]
+}
+
+pub(crate) fn node(replica: ReplicaId) -> Vec<u8> {
+    [&[NODE][..], &replica.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn all_nodes() -> Vec<u8> {
+    vec![NODE]
+}
+
+pub(crate) fn epoch() -> Vec<u8> {
+    vec![EPOCH]
 }
 
 pub(crate) fn bucket(name: &str) -> Vec<u8> {

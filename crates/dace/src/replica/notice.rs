@@ -46,6 +46,12 @@ impl Replica {
         Notice { epochs: self.known.values().map(standing).collect(), over: self.over }
     }
 
+    /// Whether an epoch has begun and the one before is not over yet.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.known.len() > 1
+    }
+
     /// The other replicas that are to be told: the members of all epochs that are not over.
     pub fn peers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
         let mut peers: Vec<ReplicaId> = self.known.values().flat_map(|known| known.members.iter().copied()).collect();

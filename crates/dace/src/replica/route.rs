@@ -259,6 +259,14 @@ impl Replica {
         self.served.values_mut().for_each(|served| served.core.prefer(nearest_first));
     }
 
+    /// See [`Core::set_ahead`] and [`Core::set_promise_lag`].
+    pub fn set_distances(&mut self, ahead_ns: u64, promise_lag_ns: u64) {
+        for served in self.served.values_mut() {
+            served.core.set_ahead(ahead_ns);
+            served.core.set_promise_lag(promise_lag_ns);
+        }
+    }
+
     /// See [`Core::suspect`].
     pub fn suspect(&mut self, now: Now, replica: ReplicaId, suspected: bool) {
         self.now = now;

@@ -59,6 +59,8 @@ impl Verified {
             FactKind::KeyPut => format!("The access key {object}"),
             FactKind::KeyDelete => format!("The removal of the access key {object}"),
             FactKind::Block => "A block".to_owned(),
+            FactKind::NodePut => format!("The entry of node {object} in the directory"),
+            FactKind::EpochBegin => "The beginning of an epoch".to_owned(),
         };
         let outcome = match self.entry.outcome {
             FactOutcome::Applied => "",

@@ -29,6 +29,7 @@ use crate::folder::DataFolder;
 use crate::keys::Keys;
 use crate::progress::{Phase, Report, Unit};
 use crate::replica::SealMarker;
+use crate::epochs::EpochFolders;
 use crate::start::{EPOCH, GROUP, Places, REPLICA, Recovered, alone, cluster_id, genesis, recover};
 use crate::verify::shadow::ShadowState;
 use crate::verify::{CACHE_LEN, Chunks, copy_state, open_shadow};
@@ -82,6 +83,10 @@ struct Source {
 impl Source {
     fn open(folder: &DataFolder, keys: &Keys) -> Result<Self, BackupError> {
         let cluster = cluster_id(folder, false, None)?;
+        let folders = EpochFolders::new(folder.root());
+        if !folders.list()?.is_empty() || folders.over()? > types::Epoch(0) {
+            return Err(BackupError::Changed(folder.root().to_owned()));
+        }
         let copy = copy_state(folder)?;
         let journal = open_shadow(folder.journal())?;
         let options = store::journal::JournalOptions::new(cluster, REPLICA);
@@ -92,7 +97,7 @@ impl Source {
                 .map_err(|error| crate::StartError::Journal(error.to_string()))?;
             (journal.next_position(GROUP) - 1, journal.head_hash(GROUP))
         };
-        let places = Places { journal, ledger: open_shadow(folder.ledger())?, state: copy.path().to_owned() };
+        let places = Places::of_first(journal, open_shadow(folder.ledger())?, copy.path().to_owned());
         let recovered = recover(places, CACHE_LEN, true, keys, alone(cluster, keys.node.public_key()))?;
         let unsound = |what: &str| BackupError::Unsound(what.to_owned());
         let applied = recovered.state.applied().map_err(|error| unsound(&error.to_string()))?;
@@ -135,8 +140,8 @@ impl Source {
             commands: self.marker.commands,
             position: self.end.0,
             head: self.end.1,
-            ceiling: status.ceiling.max(head.cut),
-            incarnation: status.incarnation,
+            ceiling: status.map_or(head.cut, |status| status.ceiling.max(head.cut)),
+            incarnation: status.map_or_else(Default::default, |status| status.incarnation),
             checkpoint: checkpoint.to_string(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
         }

@@ -77,6 +77,11 @@ pub enum BackupError {
         "the data folder does not verify ({0}); run `entangle ledger verify --data` for all findings, no backup was made"
     )]
     Unsound(String),
+    /// The members of its group have changed since it was founded.
+    #[error(
+        "{0}: the members of its group have changed since it was founded, and a backup holds a group of one; copy the objects out through S3, or keep this data as one more member (`entangle cluster add`)"
+    )]
+    Changed(PathBuf),
     /// The file is no whole backup.
     #[error("{path} was refused: {source}")]
     Refused {

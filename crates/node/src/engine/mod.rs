@@ -5,6 +5,8 @@
 //! answers. Reads pass through none of them.
 
 pub(crate) mod inbox;
+pub(crate) mod install;
+pub(crate) mod journals;
 mod peers;
 mod run;
 mod sealing;
@@ -12,17 +14,20 @@ mod waiting;
 
 use std::sync::Arc;
 
+use dace::Reconfig;
 use store::journal::{Flushed, Kept};
 use tokio::sync::oneshot;
-use types::{ReplicaId, SlotSet, Timestamp};
+use types::{CommandId, Epoch, ReplicaId, SlotSet, Timestamp};
 
+use crate::change::ChangeError;
 use crate::error::WriteError;
 use crate::peer::Heard;
+use crate::peer::snapshot::Incoming;
 use crate::replica::overlay::View;
 use crate::write::propose::Proposal;
 
 pub(crate) use peers::Neighbours;
-pub(crate) use run::Loop;
+pub(crate) use run::{Loop, refused};
 pub(crate) use sealing::{Sealing, SealingMessage};
 pub(crate) use waiting::Waiting;
 
@@ -32,6 +37,8 @@ pub(crate) enum Submitted {
     Write(Box<Proposal>),
     /// Say when the state here may be read.
     Read(Reading),
+    /// Change the members of the group.
+    Change(Changing),
 }
 
 impl Submitted {
@@ -41,6 +48,7 @@ impl Submitted {
         match self {
             Self::Write(proposal) => drop(proposal.answer.send(Err(error))),
             Self::Read(reading) => drop(reading.answer.send(Err(error))),
+            Self::Change(changing) => drop(changing.answer.send(Err(ChangeError::Refused(error)))),
         }
     }
 }
@@ -56,18 +64,26 @@ pub(crate) struct Reading {
     pub(crate) answer: oneshot::Sender<Result<Option<View>, WriteError>>,
 }
 
+/// A change of members, and who waits for it.
+pub(crate) struct Changing {
+    pub(crate) next: Reconfig,
+    pub(crate) answer: oneshot::Sender<Result<(Epoch, CommandId), ChangeError>>,
+}
+
 /// What the loop is told, beside what is submitted.
 pub(crate) enum Event {
-    /// A batch of the journal is durable.
-    Durable(Arc<Flushed>),
+    /// A batch of the journal of an epoch is durable.
+    Durable(Epoch, Arc<Flushed>),
     /// The journal failed: nothing can be acknowledged any more.
     JournalFailed(String),
     /// State and log are durable up to this cut: make the base that lets the journal be trimmed.
     Trim(Timestamp),
     /// Keep this head of the log: with the next records, or soon.
     Keep(Kept),
-    /// Something came of another member.
+    /// Something came of another node.
     Peer(ReplicaId, Heard),
+    /// The state of another member was fetched, or could not be.
+    Fetched(Option<Box<Incoming>>),
     /// The sealer ended by a failure, which it has reported.
     SealingFailed,
     /// End after what is in flight.

@@ -1,22 +1,21 @@
-//! What the loop does about the other members: it is vouched for before it starts, offers them its journal, reads
-//! theirs, and tells the core who is near and who is silent.
+//! What the loop does about other nodes: it is vouched for before it starts, offers them its journals, reads theirs,
+//! tells them of epochs, and tells the core who is near and who is silent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dace::{Claim, Hello, StreamError, Vouched};
-use store::journal::Reader;
+use dace::{Claims, Entry, Hello, HelloError, Membership, Notice, StreamError, Vouched};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use types::limits::AHEAD_NS_MAX;
-use types::{GroupId, Now, ReplicaId};
+use types::{Epoch, Now, ReplicaId};
 
 use super::Loop;
+use super::journals::EpochJournal;
 use crate::clock;
 use crate::keys::random;
 use crate::peer::feed::Feed;
-use crate::peer::tail::Tail;
 use crate::peer::wire::{Frame, Piece};
 use crate::peer::{Heard, Link};
 use crate::replica::overlay::Layered;
@@ -37,10 +36,14 @@ const VOUCH_PATIENCE_NS: u64 = 3_000 * MS;
 const FOUND_NS: u64 = 20 * MS;
 /// How long a member leaves it to those before it to found the group, for each of them.
 const FOUND_PATIENCE_NS: u64 = 2_000 * MS;
+/// Between two notices of the same epochs: one may be lost.
+const NOTICE_NS: u64 = 1_000 * MS;
 
 /// The own journal's way to a peer.
+#[derive(Default)]
 enum Outgoing {
     /// Nothing was offered on this link.
+    #[default]
     Closed,
     /// A hello was sent in a session.
     Asked(u64),
@@ -55,25 +58,59 @@ impl Outgoing {
             Self::Asked(session) | Self::Open(session, _) => Some(*session),
         }
     }
+
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_, feeder) if !feeder.is_finished())
+    }
+
+    fn close(&mut self) {
+        if let Self::Open(_, feeder) = core::mem::take(self) {
+            feeder.abort();
+        }
+    }
+}
+
+/// What goes both ways between this replica and a peer in an epoch.
+#[derive(Default)]
+struct Streams {
+    outgoing: Outgoing,
+    /// The session in which its journal is read.
+    hears: Option<u64>,
 }
 
 struct Neighbour {
     link: Option<Arc<dyn Link>>,
-    outgoing: Outgoing,
-    /// The session in which its journal is read.
-    hears: Option<u64>,
+    streams: BTreeMap<Epoch, Streams>,
     /// When something of it came last.
     heard_ns: u64,
     suspected: bool,
 }
 
-/// The other members, and what goes to all of them.
+impl Neighbour {
+    fn new(now_ns: u64) -> Self {
+        Self { link: None, streams: BTreeMap::new(), heard_ns: now_ns, suspected: false }
+    }
+
+    fn close(&mut self) {
+        self.streams.values_mut().for_each(|streams| streams.outgoing.close());
+        self.streams.clear();
+    }
+
+    /// The epoch whose journal is fed to it in a session, or offered.
+    fn fed_in(&self, session: u64) -> Option<Epoch> {
+        let found = self.streams.iter().find(|(_, streams)| streams.outgoing.session() == Some(session));
+        found.map(|(epoch, _)| *epoch)
+    }
+
+    /// The epoch in which its journal is read in a session.
+    fn heard_in(&self, session: u64) -> Option<Epoch> {
+        self.streams.iter().find(|(_, streams)| streams.hears == Some(session)).map(|(epoch, _)| *epoch)
+    }
+}
+
+/// The other nodes.
 pub(crate) struct Neighbours {
     peers: BTreeMap<ReplicaId, Neighbour>,
-    f: usize,
-    tail: Arc<Tail>,
-    reader: Reader,
-    group: GroupId,
     runtime: Handle,
     /// Names this life to those who vouch for it.
     life: u64,
@@ -82,39 +119,28 @@ pub(crate) struct Neighbours {
     last_session: u64,
     connect_due_ns: u64,
     hints_due_ns: u64,
-    /// Appended and durable position of the last beat, and when that was.
-    told: (u64, u64),
     told_ns: u64,
+    /// The notice that was told last, and when it is due again.
+    notice: Option<Notice>,
+    notice_due_ns: u64,
 }
 
 impl Neighbours {
-    pub(crate) fn new(
-        others: impl Iterator<Item = ReplicaId>,
-        f: u32,
-        (group, reader): (GroupId, Reader),
-        runtime: Handle,
-    ) -> Self {
+    /// `is_started`: a lone replica, which needs nobody's word, has started before.
+    pub(crate) fn new(runtime: Handle, is_started: bool) -> Self {
         let now = clock::now().mono_ns;
-        let new = || Neighbour { link: None, outgoing: Outgoing::Closed, hears: None, heard_ns: now, suspected: false };
         Self {
-            peers: others.map(|peer| (peer, new())).collect(),
-            f: usize::try_from(f).unwrap_or(usize::MAX),
-            tail: Arc::new(Tail::new()),
-            reader,
-            group,
+            peers: BTreeMap::new(),
             runtime,
             life: u64::from_be_bytes(random()),
-            waits_since: Some(now),
+            waits_since: (!is_started).then_some(now),
             last_session: 0,
             connect_due_ns: now,
             hints_due_ns: now,
-            told: (0, 0),
             told_ns: 0,
+            notice: None,
+            notice_due_ns: now,
         }
-    }
-
-    pub(crate) fn tail(&self) -> &Tail {
-        &self.tail
     }
 
     pub(crate) fn is_started(&self) -> bool {
@@ -124,7 +150,7 @@ impl Neighbours {
     /// When the loop is to look after them again.
     pub(crate) fn due_ns(&self, is_busy: bool) -> u64 {
         let beat = self.told_ns + if is_busy { BEAT_BUSY_NS } else { BEAT_IDLE_NS };
-        let beat = if self.is_started() { beat } else { u64::MAX };
+        let beat = if self.is_started() && !self.peers.is_empty() { beat } else { u64::MAX };
         self.connect_due_ns.min(self.hints_due_ns).min(beat)
     }
 
@@ -135,79 +161,105 @@ impl Neighbours {
         }
     }
 
-    fn close(&mut self, from: ReplicaId, link: Option<Arc<dyn Link>>) {
-        let Some(peer) = self.peers.get_mut(&from) else { return };
-        if let Outgoing::Open(_, feeder) = core::mem::replace(&mut peer.outgoing, Outgoing::Closed) {
-            feeder.abort();
+    /// There is news of epochs: streams are opened, and notices sent, at once.
+    pub(crate) fn look_again(&mut self) {
+        self.connect_due_ns = 0;
+        self.notice_due_ns = 0;
+    }
+
+    /// An epoch is not served any more.
+    pub(crate) fn end(&mut self, epoch: Epoch) {
+        for peer in self.peers.values_mut() {
+            if let Some(mut streams) = peer.streams.remove(&epoch) {
+                streams.outgoing.close();
+            }
         }
-        peer.hears = None;
+    }
+
+    fn peer(&mut self, of: ReplicaId) -> &mut Neighbour {
+        self.peers.entry(of).or_insert_with(|| Neighbour::new(clock::now().mono_ns))
+    }
+
+    fn link(&mut self, of: ReplicaId, link: Option<Arc<dyn Link>>) {
+        let peer = self.peer(of);
+        peer.close();
         peer.link = link;
     }
 
+    /// The links that are up, the nearest first.
+    pub(crate) fn links(&self) -> Vec<Arc<dyn Link>> {
+        let mut links: Vec<_> = self.peers.values().filter_map(|peer| peer.link.clone()).collect();
+        links.sort_by_key(|link| (link.round_trip().is_none(), link.round_trip()));
+        links
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Feeds a peer that answered the hello of the present session.
-    fn feed(&mut self, to: ReplicaId, session: u64, after: u64) {
+    fn feed(&mut self, to: ReplicaId, session: u64, after: u64, journals: &BTreeMap<Epoch, EpochJournal>, group: types::GroupId) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
-        let Some(link) =
-            peer.link.clone().filter(|_| matches!(peer.outgoing, Outgoing::Asked(asked) if asked == session))
-        else {
+        let Some(epoch) = peer.fed_in(session) else { return };
+        let (Some(link), Some(journal)) = (peer.link.clone(), journals.get(&epoch)) else { return };
+        let Some(streams) = peer.streams.get_mut(&epoch).filter(|of| matches!(of.outgoing, Outgoing::Asked(_))) else {
             return;
         };
-        let (tail, reader, group) = (self.tail.clone(), self.reader.clone(), self.group);
-        let feed = Feed { link, tail, reader, group, session, after };
+        let feed = Feed { link, tail: journal.tail.clone(), reader: journal.writer.reader(), group, session, after };
         let task = self.runtime.spawn(async move {
             let end = feed.run().await;
             tracing::debug!(peer = %to, %end, "a peer is not fed any more");
         });
-        peer.outgoing = Outgoing::Open(session, task.abort_handle());
+        streams.outgoing = Outgoing::Open(session, task.abort_handle());
     }
 
-    /// A peer reads no further in a session.
-    fn stop(&mut self, from: ReplicaId, session: u64) {
-        let peer = self.peers.get_mut(&from).filter(|peer| peer.outgoing.session() == Some(session));
-        let outgoing = peer.map(|peer| core::mem::replace(&mut peer.outgoing, Outgoing::Closed));
-        if let Some(Outgoing::Open(_, feeder)) = outgoing {
-            feeder.abort();
-        }
-    }
-
-    /// Opens what is closed: claims before the start, hellos after it.
-    fn connect(&mut self, claim: Option<Claim>, hello: Option<Hello>) {
-        for peer in self.peers.values_mut() {
+    /// Opens a stream to every member of the epoch that is not fed.
+    fn offer(&mut self, membership: &Membership, entry: Option<Entry>, hello: Hello) {
+        let epoch = membership.epoch;
+        for (_, peer) in self.peers.iter_mut().filter(|(replica, _)| membership.has(**replica)) {
             let Some(link) = &peer.link else { continue };
-            if matches!(&peer.outgoing, Outgoing::Open(_, feeder) if !feeder.is_finished()) {
+            let streams = peer.streams.entry(epoch).or_default();
+            if streams.outgoing.is_open() {
                 continue;
             }
-            if let Some(claim) = claim {
-                link.send_urgent(Frame::Claim { life: self.life, claim }.to_bytes());
-            }
-            if let Some(hello) = hello {
-                self.last_session += 1;
-                peer.outgoing = Outgoing::Asked(self.last_session);
-                link.send_urgent(Frame::Hello { session: self.last_session, hello }.to_bytes());
-            }
+            self.last_session += 1;
+            streams.outgoing = Outgoing::Asked(self.last_session);
+            link.send_urgent(Frame::Hello { epoch, entry, session: self.last_session, hello }.to_bytes());
         }
+    }
+
+    fn claim(&self, claims: &Claims) {
+        let bytes = Frame::Claims { life: self.life, claims: claims.clone() }.to_bytes();
+        self.peers.values().filter_map(|peer| peer.link.as_ref()).for_each(|link| link.send_urgent(bytes.clone()));
     }
 
     /// Members that can be reached, this one among them.
-    fn reachable(&self) -> usize {
-        1 + self.peers.values().filter(|peer| peer.link.is_some() && !peer.suspected).count()
+    fn reachable(&self, own: ReplicaId, membership: &Membership) -> usize {
+        let is_there = |replica: &&ReplicaId| {
+            let peer = self.peers.get(*replica);
+            **replica == own || peer.is_some_and(|peer| peer.link.is_some() && !peer.suspected)
+        };
+        membership.members.iter().filter(is_there).count()
+    }
+
+    /// Who is there, apart from this one.
+    pub(crate) fn connected(&self) -> Vec<ReplicaId> {
+        let there = self.peers.iter().filter(|(_, peer)| peer.link.is_some() && !peer.suspected);
+        there.map(|(replica, _)| *replica).collect()
     }
 }
 
 impl Loop {
     /// Something came of a peer.
     pub(crate) fn hear(&mut self, from: ReplicaId, heard: Heard) -> Result<(), String> {
-        let Some(neighbours) = self.neighbours.as_mut() else { return Ok(()) };
         match heard {
             Heard::Up(link) => {
-                neighbours.close(from, Some(link));
-                neighbours.connect_due_ns = 0;
+                self.neighbours.link(from, Some(link));
+                self.neighbours.look_again();
             }
-            Heard::Down => neighbours.close(from, None),
+            Heard::Down => self.neighbours.link(from, None),
             Heard::Frame(frame, room) => {
-                if let Some(peer) = neighbours.peers.get_mut(&from) {
-                    peer.heard_ns = clock::now().mono_ns;
-                }
+                self.neighbours.peer(from).heard_ns = clock::now().mono_ns;
                 self.frame(from, *frame)?;
                 drop(room);
             }
@@ -217,171 +269,186 @@ impl Loop {
 
     fn frame(&mut self, from: ReplicaId, frame: Frame) -> Result<(), String> {
         let now = clock::now();
-        let Some(neighbours) = self.neighbours.as_mut() else { return Ok(()) };
+        let life = self.neighbours.life;
         match frame {
-            Frame::Claim { life, claim } => {
-                let answer = self.replica.core().handle_claim(from, claim);
-                let frame = match answer {
-                    Ok(()) => Frame::Vouch { life },
+            Frame::Claims { life, claims } => {
+                let frame = match self.replica.consensus().handle_claims(from, &claims) {
+                    Ok(vouch) => Frame::Vouch { life, vouch },
                     Err(refused) => Frame::Unvouched { life, reason: refused.to_string() },
                 };
-                neighbours.send(from, &frame);
+                self.neighbours.send(from, &frame);
             }
-            Frame::Vouch { life } if life == neighbours.life => self.replica.core().handle_vouch(from),
-            Frame::Unvouched { life, reason } if life == neighbours.life && !neighbours.is_started() => {
+            Frame::Vouch { life: of, vouch } if of == life => self.replica.consensus().handle_vouch(from, &vouch),
+            Frame::Unvouched { life: of, reason } if of == life && !self.neighbours.is_started() => {
                 return Err(refusal(from, &reason));
             }
+            Frame::Vouch { .. } | Frame::Unvouched { .. } => {}
+            Frame::Notice(notice) => self.replica.consensus().handle_notice(now, from, &notice),
             Frame::Refused { session, reason } => {
-                let current = neighbours.peers.get(&from).and_then(|peer| peer.outgoing.session());
-                if current == Some(session) {
+                if self.neighbours.peer(from).fed_in(session).is_some() {
                     return Err(refusal(from, &reason));
                 }
             }
-            Frame::Vouch { .. } | Frame::Unvouched { .. } => {}
             // The others wait until this replica has started.
-            _ if !neighbours.is_started() => {}
-            Frame::Hello { session, hello } => self.hello(now, from, session, hello),
-            Frame::Want { session, position } => neighbours.feed(from, session, position),
+            _ if !self.neighbours.is_started() => {}
+            Frame::Hello { epoch, entry, session, hello } => self.hello(now, from, (epoch, entry), session, hello),
+            Frame::Want { session, position } => {
+                self.neighbours.feed(from, session, position, &self.journals.by_epoch, self.shared.group);
+            }
             Frame::Piece(piece) => self.piece(now, from, piece)?,
-            Frame::Stop { session } => neighbours.stop(from, session),
-            Frame::Message(message) => self.replica.core().handle_message(now, from, message),
+            Frame::Stop { session } => {
+                let peer = self.neighbours.peer(from);
+                let epoch = peer.fed_in(session);
+                epoch.and_then(|epoch| peer.streams.get_mut(&epoch)).into_iter().for_each(|of| of.outgoing.close());
+            }
+            Frame::Message(epoch, message) => self.replica.consensus().handle_message(now, from, epoch, message),
         }
         self.drain(None)
     }
 
-    fn hello(&mut self, now: Now, from: ReplicaId, session: u64, hello: Hello) {
-        let answer = self.replica.core().handle_hello(now, from, hello);
-        let Some(neighbours) = self.neighbours.as_mut() else { return };
+    fn hello(&mut self, now: Now, from: ReplicaId, (epoch, entry): (Epoch, Option<Entry>), session: u64, hello: Hello) {
+        let answer = self.replica.consensus().handle_hello(now, from, epoch, entry, hello);
         let frame = match answer {
             Ok(position) => {
-                if let Some(peer) = neighbours.peers.get_mut(&from) {
-                    peer.hears = Some(session);
-                }
+                self.neighbours.peer(from).streams.entry(epoch).or_default().hears = Some(session);
                 Frame::Want { session, position }
             }
-            Err(refused) => {
+            // Offered again in a while, if it is still needed then.
+            Err(HelloError::Unknown(_)) => Frame::Stop { session },
+            Err(HelloError::Refused(refused)) => {
                 tracing::warn!(peer = %from, reason = %refused, "a peer is refused");
                 Frame::Refused { session, reason: refused.to_string() }
             }
         };
-        neighbours.send(from, &frame);
+        self.neighbours.send(from, &frame);
     }
 
     /// A piece of a peer's journal.
     fn piece(&mut self, now: Now, from: ReplicaId, piece: Piece) -> Result<(), String> {
-        let neighbours = self.neighbours.as_ref();
-        let hears = neighbours.and_then(|neighbours| neighbours.peers.get(&from)).and_then(|peer| peer.hears);
         let session = piece.session;
-        if hears != Some(session) {
-            return Ok(());
-        }
-        let Err(error) = self.read(now, from, piece)? else { return Ok(()) };
+        let Some(epoch) = self.neighbours.peer(from).heard_in(session) else { return Ok(()) };
+        let Err(error) = self.read(now, from, epoch, piece)? else { return Ok(()) };
         match &error {
             StreamError::Behind(behind) => {
                 tracing::info!(peer = %from, cut = %behind.cut, "a peer has trimmed what comes next here: its state is needed");
             }
-            other => tracing::warn!(peer = %from, reason = %other, "a peer's journal cannot be read on; trying again"),
+            other => tracing::debug!(peer = %from, reason = %other, "a peer's journal cannot be read on; trying again"),
         }
-        let Some(neighbours) = self.neighbours.as_mut() else { return Ok(()) };
-        if let Some(peer) = neighbours.peers.get_mut(&from) {
-            peer.hears = None;
+        if let Some(streams) = self.neighbours.peer(from).streams.get_mut(&epoch) {
+            streams.hears = None;
         }
-        neighbours.send(from, &Frame::Stop { session });
+        self.neighbours.send(from, &Frame::Stop { session });
         Ok(())
     }
 
-    fn read(&mut self, now: Now, from: ReplicaId, piece: Piece) -> Result<Result<(), StreamError>, String> {
+    fn read(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        epoch: Epoch,
+        piece: Piece,
+    ) -> Result<Result<(), StreamError>, String> {
         if let Some(base) = piece.base {
-            if let Err(error) = self.replica.core().handle_base(now, from, base) {
+            if let Err(error) = self.replica.consensus().handle_base(now, from, epoch, base) {
                 return Ok(Err(error));
             }
             self.drain(None)?;
         }
         for record in piece.records {
-            if let Err(error) = self.replica.core().handle_record(now, from, record) {
+            if let Err(error) = self.replica.consensus().handle_record(now, from, epoch, record) {
                 return Ok(Err(error));
             }
             self.drain(None)?;
         }
         if let Some(beat) = piece.beat {
-            return Ok(self.replica.core().handle_beat(now, from, beat));
+            return Ok(self.replica.consensus().handle_beat(now, from, epoch, beat));
         }
         Ok(Ok(()))
     }
 
-    /// Does what is due about the other members.
+    /// Does what is due about the other nodes.
     pub(crate) fn look_after_peers(&mut self) -> Result<(), String> {
-        if self.neighbours.is_none() {
-            return Ok(());
-        }
         self.start_vouched()?;
         self.connect();
         self.hint()?;
         self.found()?;
-        self.tell_peers()
+        self.tell_epochs();
+        self.tell_peers()?;
+        self.take_turns()
     }
 
-    /// Starts the core once its journal is vouched for, or barely so for long.
+    /// Starts the cores once the journals are vouched for, or barely so for long.
     fn start_vouched(&mut self) -> Result<(), String> {
         let now = clock::now();
-        let Some(neighbours) = self.neighbours.as_mut() else { return Ok(()) };
-        let Some(since) = neighbours.waits_since else { return Ok(()) };
-        match self.replica.core().vouched() {
+        let Some(since) = self.neighbours.waits_since else { return Ok(()) };
+        match self.replica.consensus().vouched() {
             Vouched::Fully => {}
             Vouched::Barely if now.mono_ns >= since + VOUCH_PATIENCE_NS => {
                 tracing::warn!("not all members could vouch for this replica's journal; those that did are enough");
             }
             Vouched::Barely | Vouched::Lacking => return Ok(()),
         }
-        neighbours.waits_since = None;
-        neighbours.connect_due_ns = 0;
+        self.neighbours.waits_since = None;
+        self.neighbours.look_again();
         self.replica.handle_start(now).map_err(|error| error.to_string())?;
-        self.shared.incarnation.store(self.replica.status().incarnation.0, Ordering::Relaxed);
         self.started_ns = now.mono_ns;
         self.drain(None)
     }
 
     fn connect(&mut self) {
         let now = clock::now().mono_ns;
-        let Some(neighbours) = self.neighbours.as_mut().filter(|neighbours| now >= neighbours.connect_due_ns) else {
+        if now < self.neighbours.connect_due_ns {
             return;
-        };
-        neighbours.connect_due_ns = now + CONNECT_NS;
-        let core = self.replica.core();
-        let claim = (!neighbours.is_started()).then(|| core.claim());
-        neighbours.connect(claim, core.hello());
+        }
+        self.neighbours.connect_due_ns = now + CONNECT_NS;
+        if !self.neighbours.is_started() {
+            let claims = self.replica.consensus().claims();
+            return self.neighbours.claim(&claims);
+        }
+        for journal in self.journals.by_epoch.values().filter(|journal| journal.membership.members.len() > 1) {
+            if let Some((entry, hello)) = self.replica.consensus().hello(journal.membership.epoch) {
+                self.neighbours.offer(&journal.membership, entry, hello);
+            }
+        }
     }
 
     /// Tells the core who is silent and who is near, and the node whether there is a quorum.
     fn hint(&mut self) -> Result<(), String> {
         let now = clock::now();
-        let Some(neighbours) = self.neighbours.as_mut().filter(|neighbours| now.mono_ns >= neighbours.hints_due_ns)
-        else {
+        if now.mono_ns < self.neighbours.hints_due_ns {
             return Ok(());
-        };
-        neighbours.hints_due_ns = now.mono_ns + HINTS_NS;
-        let core = self.replica.core();
+        }
+        self.neighbours.hints_due_ns = now.mono_ns + HINTS_NS;
+        let membership = self.shared.membership();
         let mut near = Vec::new();
-        for (replica, peer) in &mut neighbours.peers {
+        let consensus = self.replica.consensus();
+        for (replica, peer) in &mut self.neighbours.peers {
             let is_silent = peer.link.is_none() || now.mono_ns > peer.heard_ns + SILENCE_NS;
             if is_silent != peer.suspected {
                 tracing::info!(peer = %replica, silent = is_silent, "a peer is silent, or is heard again");
             }
             peer.suspected = is_silent;
-            core.suspect(now, *replica, is_silent);
-            near.push((peer.link.as_ref().and_then(|link| link.round_trip()), *replica));
+            consensus.suspect(now, *replica, is_silent);
+            if membership.has(*replica) {
+                near.push((peer.link.as_ref().and_then(|link| link.round_trip()), *replica));
+            }
+        }
+        // Members of which nothing was heard yet are silent, too.
+        for replica in consensus.peers().filter(|replica| !self.neighbours.peers.contains_key(replica)).collect::<Vec<_>>() {
+            consensus.suspect(now, replica, true);
         }
         // Those of unknown distance come last.
         near.sort_by_key(|(delay, replica)| (delay.is_none(), *delay, *replica));
         let order: Vec<ReplicaId> = near.iter().map(|(_, replica)| *replica).collect();
-        core.prefer(&order);
-        let n = near.len() + 1;
-        let fast = (n / 2 + 1).max(n / 2 + neighbours.f);
+        consensus.prefer(&order);
+        let n = membership.members.len();
+        let f = usize::try_from(membership.f).unwrap_or(0);
+        let fast = (n / 2 + 1).max(n / 2 + f);
         let farthest = near.get(fast.saturating_sub(2)).and_then(|(delay, _)| *delay).unwrap_or_default();
         let one_way = u64::try_from(farthest.as_nanos() / 2).unwrap_or(AHEAD_NS_MAX).min(AHEAD_NS_MAX);
-        core.set_ahead(one_way);
-        core.set_promise_lag(if neighbours.f >= 2 { one_way } else { 0 });
-        self.shared.reachable.store(neighbours.reachable(), Ordering::Relaxed);
+        consensus.set_distances(one_way, if f >= 2 { one_way } else { 0 });
+        let reachable = self.neighbours.reachable(self.shared.replica, &membership);
+        self.shared.reachable.store(reachable, Ordering::Relaxed);
         self.drain(None)
     }
 
@@ -389,12 +456,18 @@ impl Loop {
     /// of these commands has an effect.
     fn found(&mut self) -> Result<(), String> {
         let now = clock::now();
-        let is_running = self.replica.status().phase == dace::Phase::Running;
+        let status = self.replica.status();
+        let is_running = status.is_some_and(|status| status.phase == dace::Phase::Running);
         self.shared.opened.store(is_running, Ordering::Relaxed);
+        if let Some(status) = status {
+            self.shared.incarnation.store(status.incarnation.0, Ordering::Relaxed);
+        }
         if self.shared.founded.load(Ordering::Relaxed) || now.mono_ns < self.found_due_ns {
             return Ok(());
         }
-        let state = Layered { overlay: &self.shared.overlay, state: self.shared.state.as_ref() };
+        self.found_due_ns = now.mono_ns + FOUND_NS;
+        let state = self.shared.state.load();
+        let state = Layered { overlay: &self.shared.overlay, state: state.as_ref() };
         let found = catalog::query::genesis(&state).map_err(|error| error.to_string())?;
         if let Some(found) = found {
             if found.genesis != self.shared.genesis {
@@ -403,9 +476,9 @@ impl Loop {
             self.shared.founded.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        self.found_due_ns = now.mono_ns + FOUND_NS;
         let place = self.shared.genesis.members.iter().position(|member| member.replica == self.shared.replica);
-        let patience = FOUND_PATIENCE_NS * u64::try_from(place.unwrap_or(0)).unwrap_or(0);
+        let Some(place) = place.filter(|_| self.shared.membership().entry.is_none()) else { return Ok(()) };
+        let patience = FOUND_PATIENCE_NS * u64::try_from(place).unwrap_or(0);
         let is_turn = now.mono_ns >= self.started_ns + patience;
         if !is_turn || self.proposed_founding || !is_running {
             return Ok(());
@@ -416,34 +489,66 @@ impl Loop {
         self.drain(None)
     }
 
-    /// A beat, when there is news or it is time.
+    /// Tells everyone of the epochs, when there is news, a new link, or it is time.
+    fn tell_epochs(&mut self) {
+        let now = clock::now().mono_ns;
+        if !self.neighbours.is_started() || self.neighbours.peers.is_empty() {
+            return;
+        }
+        let is_due = now >= self.neighbours.notice_due_ns;
+        if !is_due && !self.replica.consensus().is_changing() {
+            return;
+        }
+        let notice = self.replica.consensus().notice();
+        if !is_due && self.neighbours.notice.as_ref() == Some(&notice) {
+            return;
+        }
+        self.neighbours.notice_due_ns = now + NOTICE_NS;
+        let bytes = Frame::Notice(notice.clone()).to_bytes();
+        let links = self.neighbours.peers.values().filter_map(|peer| peer.link.as_ref());
+        links.for_each(|link| link.send_urgent(bytes.clone()));
+        self.neighbours.notice = Some(notice);
+    }
+
+    /// A beat of each journal, when there is news or it is time.
     fn tell_peers(&mut self) -> Result<(), String> {
-        let now = clock::now();
-        let is_busy = self.is_busy();
-        let status = self.replica.status();
-        let Some(neighbours) = self.neighbours.as_ref().filter(|neighbours| neighbours.is_started()) else {
-            return Ok(());
-        };
-        let every = if is_busy { BEAT_BUSY_NS } else { BEAT_IDLE_NS };
-        let is_news = (status.appended, status.durable) != neighbours.told;
-        if !is_news && now.mono_ns < neighbours.told_ns + every {
+        if !self.neighbours.is_started() || self.neighbours.peers.is_empty() {
             return Ok(());
         }
-        let beat = self.replica.core().beat(now);
-        self.drain(None)?;
-        let base = self.replica.core().peer_base();
-        let Some(neighbours) = self.neighbours.as_mut() else { return Ok(()) };
-        neighbours.told = (beat.appended, beat.durable);
-        neighbours.told_ns = now.mono_ns;
-        neighbours.tail.publish(beat, base);
+        let now = clock::now();
+        let every = if self.is_busy() { BEAT_BUSY_NS } else { BEAT_IDLE_NS };
+        let is_due = now.mono_ns >= self.neighbours.told_ns + every;
+        let is_shared = |journal: &&EpochJournal| journal.membership.members.len() > 1;
+        let epochs: Vec<Epoch> = self.journals.by_epoch.values().filter(is_shared).map(|of| of.membership.epoch).collect();
+        for epoch in epochs {
+            let Some(status) = self.replica.consensus().core(epoch).map(dace::Core::status) else { continue };
+            let is_news = |journal: &EpochJournal| (status.appended, status.durable) != journal.told;
+            if !is_due && !self.journals.by_epoch.get(&epoch).is_some_and(is_news) {
+                continue;
+            }
+            let Some(beat) = self.replica.consensus().beat(now, epoch) else { continue };
+            self.drain(None)?;
+            let base = self.replica.consensus().peer_base(epoch);
+            if let (Some(journal), Some(base)) = (self.journals.by_epoch.get_mut(&epoch), base) {
+                journal.told = (beat.appended, beat.durable);
+                journal.tail.publish(beat, base);
+            }
+            self.neighbours.told_ns = now.mono_ns;
+        }
         Ok(())
     }
 
     /// Whether something waits for promises.
     pub(crate) fn is_busy(&mut self) -> bool {
-        let status = self.replica.status();
-        let undecided = self.replica.core().blocking().any(|(_, _, first)| first.is_some());
-        undecided || status.in_flight > 0 || status.committed > 0 || self.replica.unsealed_len() > 0
+        if self.replica.unsealed_len() > 0 || !self.voided.is_empty() || !self.again.is_empty() {
+            return true;
+        }
+        self.journals.by_epoch.keys().any(|epoch| {
+            self.replica.core_of(*epoch).is_some_and(|core| {
+                let status = core.status();
+                status.in_flight > 0 || status.committed > 0 || core.blocking().any(|(_, _, first)| first.is_some())
+            })
+        })
     }
 }
 

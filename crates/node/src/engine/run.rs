@@ -1,17 +1,19 @@
-//! The core's loop.
+//! The loop.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use dace::SubmitError;
-use store::journal::{Append, Base, Flushed, Kept, KeptKind, Record, Refused, Writer};
+use dace::{Membership, SubmitError};
+use store::journal::{Append, Base, Flushed, Kept, KeptKind, Record};
 use store::state::FjallState;
-use types::Timestamp;
 use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
+use types::{Command, CommandId, Epoch, Timestamp};
 
 use super::inbox::Inbox;
+use super::journals::Journals;
 use super::waiting::Waiting;
 use super::{Event, Neighbours, Reading, SealingMessage, Submitted};
 use crate::clock;
@@ -27,37 +29,42 @@ pub(crate) struct Loop {
     pub(crate) replica: Replica<FjallState>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Arc<Inbox<Submitted, Event>>,
-    pub(crate) journal: Arc<Writer>,
+    pub(crate) journals: Journals,
     pub(crate) sealing: Sender<SealingMessage>,
-    /// Absent in a group of one.
-    pub(crate) neighbours: Option<Neighbours>,
+    pub(crate) neighbours: Neighbours,
     /// When this replica looks again whether its group is founded; only before that.
     pub(crate) found_due_ns: u64,
     pub(crate) started_ns: u64,
     pub(crate) proposed_founding: bool,
     pub(crate) waiting: Waiting,
-    /// Reads that wait, by the core's number of each, and those that are to be tried again.
-    pub(crate) reads: HashMap<u64, Reading>,
-    pub(crate) contended: Vec<Reading>,
-    /// What the journal's queue had no room for; bounded by what the core lets be in flight.
-    pub(crate) backlog: VecDeque<Append>,
+    /// Reads that wait, by epoch and the core's number of each, and those that are to be tried again.
+    pub(crate) reads: HashMap<(Epoch, u64), Reading>,
+    pub(crate) again: Vec<Reading>,
+    /// Commands of clients that came to nothing with their epoch, by the id that they had.
+    pub(crate) voided: Vec<(CommandId, Command)>,
     /// Heads to be kept, which wait for records to share a flush with; and until when, on the monotonic clock.
     pub(crate) heads: Vec<Kept>,
     pub(crate) heads_due_ns: Option<u64>,
+    /// The journal that heads go to, and how many are on their way to the disk. One journal at a time: they become durable in
+    /// the order in which they were formed.
+    pub(crate) heads_under_way: (Epoch, usize),
+    /// Whether the state of another member is being fetched, and the lowest cut that would do.
+    pub(crate) fetching: bool,
+    pub(crate) wanted: Option<Timestamp>,
+    pub(crate) fetch_due_ns: u64,
 }
 
 /// How long a head waits for records to share a flush with, in ns: a client that writes one object after the
 /// other does not wait behind flushes for heads alone.
 const HEAD_WAIT_NS: u64 = 4_000_000;
 
-/// What one drain of the replica gave.
+/// What one drain of the replica gave for the journal of one epoch.
 #[derive(Default)]
 struct Drained {
-    pieces: Vec<Append>,
+    epoch: Epoch,
     said: Vec<Record>,
     kept: Vec<Kept>,
     len: usize,
-    executed: Vec<Arc<Executed>>,
 }
 
 /// How often a read of several slots looks for a quiet instant before it is refused.
@@ -77,6 +84,9 @@ impl Loop {
         for (_, reading) in self.reads.drain() {
             Submitted::Read(reading).refuse(end.clone());
         }
+        for reading in self.again.drain(..) {
+            Submitted::Read(reading).refuse(end.clone());
+        }
         self.waiting.clear();
         self.tell_sealing(SealingMessage::Stop);
     }
@@ -91,11 +101,12 @@ impl Loop {
             self.inbox.take(&mut submitted, &mut events, patience);
             for event in events.drain(..) {
                 match event {
-                    Event::Durable(flushed) => self.durable(&flushed)?,
+                    Event::Durable(epoch, flushed) => self.durable(epoch, &flushed)?,
                     Event::JournalFailed(reason) => return Err(reason),
                     Event::Trim(cut) => self.trim(cut),
                     Event::Keep(head) => self.keep(head),
                     Event::Peer(peer, heard) => self.hear(peer, heard)?,
+                    Event::Fetched(incoming) => self.install(incoming)?,
                     Event::SealingFailed => return Err("the sealer has ended".to_owned()),
                     Event::Stop => stopping = true,
                 }
@@ -104,8 +115,9 @@ impl Loop {
                 match submitted {
                     Submitted::Write(proposal) => self.propose(*proposal),
                     Submitted::Read(reading) => self.begin_read(reading),
+                    Submitted::Change(changing) => self.change(changing),
                 }
-                if self.neighbours.is_some() {
+                if !self.is_alone() {
                     self.drain(None)?;
                 }
             }
@@ -115,6 +127,11 @@ impl Loop {
             self.append_heads_due()?;
         }
         Ok(())
+    }
+
+    /// Whether this replica decides alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.shared.is_alone.load(Ordering::Relaxed)
     }
 
     fn keep(&mut self, head: Kept) {
@@ -127,22 +144,23 @@ impl Loop {
         if self.heads_due_ns.is_none_or(|due| clock::now().mono_ns < due) {
             return Ok(());
         }
-        self.queue(Vec::new(), Vec::new());
-        self.append_backlog()
+        let Some(epoch) = self.journals.newest().map(|newest| newest.membership.epoch) else { return Ok(()) };
+        self.queue(Drained { epoch, ..Drained::default() })
     }
 
     /// How long to wait for something before the replica wants to hear of the time.
     fn patience(&mut self) -> Option<Duration> {
-        let is_busy = self.neighbours.is_some() && self.is_busy();
-        let peers = self.neighbours.as_ref().map(|neighbours| neighbours.due_ns(is_busy));
-        let deadline = self.replica.deadline().into_iter().chain(self.heads_due_ns).chain(peers).min()?;
+        let is_busy = !self.is_alone() && self.is_busy();
+        let peers = self.neighbours.due_ns(is_busy);
+        let heads = self.heads_due_ns.filter(|_| self.heads_may_go());
+        let deadline = self.replica.deadline().into_iter().chain(heads).chain([peers]).min()?;
         Some(Duration::from_nanos(deadline.saturating_sub(clock::now().mono_ns).max(1)))
     }
 
     fn propose(&mut self, proposal: Proposal) {
         let Proposal { command, submission, answer } = proposal;
         match self.replica.handle_submit(clock::now(), command, submission) {
-            Ok(id) => self.waiting.insert(id, answer),
+            Ok((epoch, id)) => self.waiting.insert(epoch, id, answer),
             Err(error) => {
                 // The receiver may be gone: its client went away.
                 let _ = answer.send(Err(refused(error)));
@@ -150,44 +168,74 @@ impl Loop {
         }
     }
 
+    /// Commands that came to nothing with their epoch go into the next one, under new ids.
+    fn propose_again(&mut self) -> Result<(), String> {
+        for (id, command) in core::mem::take(&mut self.voided) {
+            let again = match crate::write::accept::submission(&command) {
+                Ok(submission) => self.replica.handle_submit(clock::now(), command.clone(), submission),
+                Err(error) => {
+                    self.waiting.refuse(id, error);
+                    continue;
+                }
+            };
+            match again {
+                Ok((epoch, new)) => self.waiting.rename(id, epoch, new),
+                // The next epoch is not entered yet.
+                Err(SubmitError::Sealed | SubmitError::NotStarted | SubmitError::Clock) if self.may_come() => {
+                    self.voided.push((id, command));
+                }
+                Err(error) => self.waiting.refuse(id, refused(error)),
+            }
+        }
+        self.drain(None)
+    }
+
+    /// Whether this replica is a member of the newest epoch.
+    fn may_come(&self) -> bool {
+        self.shared.membership().has(self.shared.replica)
+    }
+
     fn begin_read(&mut self, reading: Reading) {
-        match self.replica.core().handle_read(clock::now(), reading.slots.clone()) {
+        match self.replica.consensus().handle_read(clock::now(), reading.slots.clone()) {
             Ok(read) => {
                 self.reads.insert(read, reading);
             }
+            Err(SubmitError::Sealed) if self.may_come() => self.again.push(reading),
             Err(error) => Submitted::Read(reading).refuse(refused(error)),
         }
     }
 
     /// The state has all that a read must see.
-    fn answer_read(&mut self, read: u64) {
+    fn answer_read(&mut self, read: (Epoch, u64)) {
         let Some(reading) = self.reads.remove(&read) else { return };
-        let view = reading.whole.then(|| self.shared.view());
+        let view = reading.whole.then(|| self.shared.view_now());
         // The receiver may be gone: its client went away.
         let _ = reading.answer.send(Ok(view));
     }
 
-    fn contend(&mut self, read: u64) {
+    fn contend(&mut self, read: (Epoch, u64)) {
         let Some(mut reading) = self.reads.remove(&read) else { return };
         reading.contended += 1;
         if reading.contended < READ_TRIES_MAX {
-            self.contended.push(reading);
+            self.again.push(reading);
         } else {
             Submitted::Read(reading).refuse(WriteError::SlowDown("what is to be listed changes without a pause"));
         }
     }
 
-    fn durable(&mut self, flushed: &Arc<Flushed>) -> Result<(), String> {
-        let last = flushed.batches.iter().map(|batch| &batch.head).rfind(|head| head.group == self.shared.group);
-        if let Some(head) = last {
-            self.waiting.flushed(head.position + u64::from(head.count) - 1, flushed);
-            self.replica.handle_durable(clock::now(), head.position + u64::from(head.count) - 1);
+    fn durable(&mut self, epoch: Epoch, flushed: &Arc<Flushed>) -> Result<(), String> {
+        let is_served = self.journals.by_epoch.contains_key(&epoch);
+        if let Some(head) = flushed.batches.last().map(|batch| &batch.head).filter(|_| is_served) {
+            let last = head.position + u64::from(head.count) - 1;
+            self.waiting.flushed(epoch, last, flushed);
+            self.replica.handle_durable(clock::now(), epoch, last);
             self.drain(Some(flushed))?;
         }
         if flushed.latest > 0 {
+            self.heads_under_way.1 = self.heads_under_way.1.saturating_sub(flushed.latest);
             self.tell_sealing(SealingMessage::HeadsDurable(flushed.latest));
         }
-        self.append_backlog()
+        self.journals.by_epoch.get_mut(&epoch).map_or(Ok(()), |journal| journal.append_backlog())
     }
 
     /// Does everything that the replica wants done. `flushed`: the batch that made it possible, over which a lone
@@ -195,119 +243,181 @@ impl Loop {
     pub(crate) fn drain(&mut self, flushed: Option<&Arc<Flushed>>) -> Result<(), String> {
         loop {
             let mut drained = Drained::default();
+            let mut executed: Vec<Arc<Executed>> = Vec::new();
+            let is_alone = self.is_alone();
             while let Some(step) = self.replica.poll_step().map_err(|error: ApplyError| error.to_string())? {
                 match step {
-                    Step::Append(record) => self.said(&mut drained, record),
-                    Step::Keep(kept) => self.kept(&mut drained, &kept),
-                    Step::Executed(executed, _) => drained.executed.push(executed),
+                    Step::Append(epoch, record) => self.said(&mut drained, epoch, record)?,
+                    Step::Keep(epoch, kept) => self.kept(&mut drained, epoch, &kept)?,
+                    Step::Executed(done, _) => executed.push(done),
                     Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
-                    Step::Send(to, message) => {
-                        if let Some(neighbours) = &self.neighbours {
-                            neighbours.send(to, &Frame::Message(message));
-                        }
-                    }
-                    Step::ReadReady(read) => self.answer_read(read),
-                    Step::ReadContended(read) => self.contend(read),
+                    Step::Send(epoch, to, message) => self.neighbours.send(to, &Frame::Message(epoch, message)),
+                    Step::ReadReady(epoch, read) => self.answer_read((epoch, read)),
+                    Step::ReadContended(epoch, read) => self.contend((epoch, read)),
+                    Step::ReadAgain(epoch, read) => self.again.extend(self.reads.remove(&(epoch, read))),
                     Step::WantSnapshot(cut) => self.want_snapshot(cut),
                     Step::Covered(id) => self.waiting.refuse(id, WriteError::TimedOut),
+                    Step::Void(id, Some(command)) => self.voided.push((id, command)),
+                    Step::Void(_, None) => {}
+                    Step::Changed(membership) => self.changed(membership),
+                    Step::Begin(membership) => self.begin(membership)?,
+                    Step::Over(epoch) => {
+                        self.journals.opener.folders.set_over(epoch).map_err(|error| error.to_string())?;
+                        self.neighbours.look_again();
+                    }
+                    Step::Closed(epoch) => self.closed(&mut drained, epoch)?,
+                    Step::Removed => return Err(REMOVED.to_owned()),
                 }
             }
-            self.append(drained.pieces, drained.said, drained.kept)?;
-            self.shared.metrics.executed(drained.executed.len());
-            self.waiting.executed(drained.executed, flushed, self.neighbours.is_none());
-            if self.contended.is_empty() {
+            self.flush_drained(&mut drained)?;
+            self.shared.metrics.executed(executed.len());
+            self.waiting.executed(executed, flushed, is_alone);
+            if self.again.is_empty() {
                 return Ok(());
             }
-            for reading in core::mem::take(&mut self.contended) {
+            for reading in core::mem::take(&mut self.again) {
                 self.begin_read(reading);
             }
+            // What waits for the next epoch is tried again at the next turn.
+            if !self.again.is_empty() {
+                return Ok(());
+            }
         }
+    }
+
+    /// The members have changed: who reads and writes beside the loop is to know before anything else is said.
+    fn changed(&mut self, membership: Membership) {
+        tracing::info!(epoch = membership.epoch.0, members = ?membership.members, f = membership.f, "an epoch begins");
+        self.shared.set_membership(membership);
+    }
+
+    fn begin(&mut self, membership: Membership) -> Result<(), String> {
+        if membership.epoch > self.shared.membership().epoch {
+            self.changed(membership.clone());
+        }
+        self.journals.begin(membership).map_err(|error| error.to_string())?;
+        // The newest journal holds the newest head, too: an older one may go.
+        self.tell_sealing(SealingMessage::KeepHead);
+        self.neighbours.look_again();
+        Ok(())
+    }
+
+    fn closed(&mut self, drained: &mut Drained, epoch: Epoch) -> Result<(), String> {
+        self.flush_drained(drained)?;
+        self.neighbours.end(epoch);
+        self.waiting.close(epoch);
+        for read in self.reads.extract_if(|(of, _), _| *of == epoch).map(|(_, reading)| reading) {
+            Submitted::Read(read).refuse(WriteError::NotReady("the members have changed".to_owned()));
+        }
+        if self.heads_under_way.0 == epoch {
+            self.heads_under_way.1 = 0;
+        }
+        self.journals.end(epoch).map_err(|error| error.to_string())
     }
 
     /// A record to be said: to the journal, in pieces that fit a flush, and to the peers.
-    fn said(&mut self, drained: &mut Drained, record: dace::Record) {
+    fn said(&mut self, drained: &mut Drained, epoch: Epoch, record: dace::Record) -> Result<(), String> {
         self.waiting.said(&record);
-        if let Some(neighbours) = &self.neighbours {
-            neighbours.tail().push(record.clone());
+        if let Some(journal) = self.journals.by_epoch.get(&epoch).filter(|journal| journal.membership.members.len() > 1) {
+            journal.tail.push(record.clone());
         }
+        self.switch(drained, epoch)?;
         drained.len += record.body.len();
         drained.said.push(Record { header: record.header, salt: record.salt, body: record.body });
         let is_full = drained.said.len() >= BATCH_RECORDS_MAX / 2 || drained.len > BATCH_LEN_MAX / 4;
-        if is_full {
-            let (said, kept) = (core::mem::take(&mut drained.said), core::mem::take(&mut drained.kept));
-            drained.pieces.push(self.append_of(said, kept));
-            drained.len = 0;
-        }
+        if is_full { self.flush_drained(drained) } else { Ok(()) }
     }
 
     /// The own copy of a peer's command: it shares the flush of the record behind it, which vouches for it.
-    fn kept(&self, drained: &mut Drained, kept: &dace::Kept) {
+    fn kept(&mut self, drained: &mut Drained, epoch: Epoch, kept: &dace::Kept) -> Result<(), String> {
+        self.switch(drained, epoch)?;
         drained.len += kept.body.len();
         let bytes = [&kept.header.to_bytes()[..], &kept.salt, &kept.body].concat();
         drained.kept.push(Kept { group: self.shared.group, kind: KeptKind::COMMAND, bytes: bytes.into() });
+        Ok(())
     }
 
-    fn append(&mut self, pieces: Vec<Append>, said: Vec<Record>, kept: Vec<Kept>) -> Result<(), String> {
-        self.backlog.extend(pieces);
-        if !said.is_empty() || !kept.is_empty() {
-            self.queue(said, kept);
-        }
-        self.append_backlog()
-    }
-
-    fn append_of(&self, said: Vec<Record>, kept: Vec<Kept>) -> Append {
-        Append { group: self.shared.group, incarnation: self.replica.status().incarnation, said, kept }
-    }
-
-    fn queue(&mut self, said: Vec<Record>, mut kept: Vec<Kept>) {
-        self.heads_due_ns = None;
-        kept.append(&mut self.heads);
-        let piece = self.append_of(said, kept);
-        self.backlog.push_back(piece);
-    }
-
-    /// Gives the journal what its queue has room for; the rest follows when something was flushed.
-    fn append_backlog(&mut self) -> Result<(), String> {
-        while let Some(append) = self.backlog.pop_front() {
-            match self.journal.append(append) {
-                Ok(()) => {}
-                Err(Refused::Full(append)) => {
-                    self.backlog.push_front(append);
-                    return Ok(());
-                }
-                Err(refused) => return Err(refused.to_string()),
-            }
+    /// What is gathered goes to one journal.
+    fn switch(&mut self, drained: &mut Drained, epoch: Epoch) -> Result<(), String> {
+        if drained.epoch != epoch {
+            self.flush_drained(drained)?;
+            drained.epoch = epoch;
         }
         Ok(())
     }
 
-    /// This replica is too far behind to go on by journals.
-    fn want_snapshot(&mut self, cut: Timestamp) {
-        tracing::warn!(%cut, "this replica is so far behind that it needs the state of another one");
+    fn flush_drained(&mut self, drained: &mut Drained) -> Result<(), String> {
+        if drained.said.is_empty() && drained.kept.is_empty() {
+            return Ok(());
+        }
+        let epoch = drained.epoch;
+        self.queue(core::mem::replace(drained, Drained { epoch, ..Drained::default() }))
+    }
+
+    /// Whether heads may go to the newest journal: those before them do not lie in another one's queue.
+    fn heads_may_go(&mut self) -> bool {
+        let (epoch, count) = self.heads_under_way;
+        count == 0 || self.journals.newest().is_some_and(|newest| newest.membership.epoch == epoch)
+    }
+
+    fn queue(&mut self, drained: Drained) -> Result<(), String> {
+        let Drained { epoch, said, mut kept, .. } = drained;
+        let is_newest = self.journals.newest().is_some_and(|newest| newest.membership.epoch == epoch);
+        if is_newest && self.heads_may_go() {
+            self.heads_due_ns = None;
+            let under_way = if self.heads_under_way.0 == epoch { self.heads_under_way.1 } else { 0 };
+            self.heads_under_way = (epoch, under_way + self.heads.len());
+            kept.append(&mut self.heads);
+        }
+        if said.is_empty() && kept.is_empty() {
+            return Ok(());
+        }
+        let incarnation = self.replica.consensus().core(epoch).map(|core| core.status().incarnation);
+        let incarnation = incarnation.unwrap_or_default();
+        let Some(journal) = self.journals.by_epoch.get_mut(&epoch) else { return Ok(()) };
+        journal.queue(Append { group: self.shared.group, incarnation, said, kept });
+        journal.append_backlog()
     }
 
     /// The state at `cut` is durable here.
     fn trim(&mut self, cut: Timestamp) {
-        let mut cut = cut;
-        if self.neighbours.is_some() {
-            let core = self.replica.core();
-            core.handle_stored(cut);
-            cut = core.trimmable();
+        let now = clock::now();
+        self.replica.consensus().handle_stored(now, cut);
+        if let Err(reason) = self.drain(None) {
+            tracing::error!(%reason, "the node stops");
+            return self.shared.fail(&reason);
         }
-        let Some(base) = self.replica.base(cut) else { return };
-        let base = Base { below: base.position + 1, bytes: base.bytes.into() };
-        if let Err(error) = self.journal.trim(self.shared.group, base) {
-            tracing::warn!(%error, "the journal was not trimmed; it will be tried again");
+        let epochs: Vec<Epoch> = self.journals.by_epoch.keys().copied().collect();
+        for epoch in epochs {
+            let consensus = self.replica.consensus();
+            let Some(trimmable) = consensus.trimmable(epoch) else { continue };
+            let Some(base) = consensus.base(epoch, trimmable.min(cut)) else { continue };
+            let base = Base { below: base.position + 1, bytes: base.bytes.into() };
+            let Some(journal) = self.journals.by_epoch.get(&epoch) else { continue };
+            if let Err(error) = journal.writer.trim(self.shared.group, base) {
+                tracing::warn!(%error, "the journal was not trimmed; it will be tried again");
+            }
         }
     }
 
-    fn tell_sealing(&self, message: SealingMessage) {
+    /// Goes on with what waited for the next epoch, and fetches the state that is wanted.
+    pub(crate) fn take_turns(&mut self) -> Result<(), String> {
+        self.propose_again()?;
+        self.fetch_wanted();
+        Ok(())
+    }
+
+    pub(crate) fn tell_sealing(&self, message: SealingMessage) {
         // The sealer ends only after the loop, or by a failure that it has reported itself.
         let _ = self.sealing.send(message);
     }
 }
 
-fn refused(error: SubmitError) -> WriteError {
+/// Why a node ends that was removed.
+const REMOVED: &str = "this node was removed from its group, and nothing of it is needed any more: it may be switched off, \
+                       and its data folder deleted";
+
+pub(crate) fn refused(error: SubmitError) -> WriteError {
     match error {
         SubmitError::Full => WriteError::SlowDown("too many commands are in flight"),
         SubmitError::NotStarted | SubmitError::Clock | SubmitError::Sealed => WriteError::NotReady(error.to_string()),

@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use store::journal::{Kept, KeptKind, Writer};
+use store::journal::{Kept, KeptKind};
 use store::state::FjallState;
 
 use super::inbox::Inbox;
 use super::{Event, Submitted};
+use crate::folder::StateFolder;
 use crate::node::Shared;
 use crate::replica::Block;
 use crate::write::seal::{Head, Sealer};
@@ -22,6 +23,10 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 pub(crate) enum SealingMessage {
     /// Seal this block.
     Block(Block),
+    /// Have the newest head made durable once more, in the newest journal.
+    KeepHead,
+    /// Seal on from the state of another member. The answer is given when no block is sealed into the old one any more.
+    Install(Arc<FjallState>, StateFolder, SyncSender<Result<(), String>>),
     /// The kept records of so many more heads are durable: these may be signed.
     HeadsDurable(usize),
     /// End.
@@ -33,7 +38,6 @@ pub(crate) struct Sealing {
     pub(crate) sealer: Sealer<FjallState>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) inbox: Arc<Inbox<Submitted, Event>>,
-    pub(crate) journal: Arc<Writer>,
     pub(crate) messages: Receiver<SealingMessage>,
     /// Heads whose kept records are on their way to the disk, oldest first.
     pub(crate) keeping: VecDeque<Head>,
@@ -56,7 +60,7 @@ impl Sealing {
     }
 
     fn serve(&mut self) -> Result<(), String> {
-        let mut journal_len = self.journal.statistics().len;
+        let mut journal_len = self.shared.journal_statistics().len;
         let mut checkpointed = Instant::now();
         let mut sealed_since = false;
         loop {
@@ -65,20 +69,48 @@ impl Sealing {
                     self.seal(&block)?;
                     sealed_since = true;
                 }
+                Ok(SealingMessage::KeepHead) => {
+                    let head = self.sealer.head();
+                    if self.shared.config.ledger && head.size > 0 {
+                        self.keep(head);
+                    }
+                }
+                Ok(SealingMessage::Install(state, folder, done)) => {
+                    // The loop waits for it, or has ended.
+                    let _ = done.send(self.install(state, &folder));
+                }
                 Ok(SealingMessage::HeadsDurable(count)) => self.publish(count),
                 Ok(SealingMessage::Stop) | Err(_) => return Ok(()),
             }
-            let grown = self.journal.statistics().len.saturating_sub(journal_len);
+            let grown = self.shared.journal_statistics().len.saturating_sub(journal_len);
             if sealed_since
                 && (grown >= self.shared.config.checkpoint_len || checkpointed.elapsed() >= CHECKPOINT_AFTER)
             {
                 let cut = self.sealer.checkpoint().map_err(|error| error.to_string())?;
                 self.inbox.tell(Event::Trim(cut));
-                journal_len = self.journal.statistics().len;
+                journal_len = self.shared.journal_statistics().len;
                 checkpointed = Instant::now();
                 sealed_since = false;
             }
         }
+    }
+
+    /// The log is brought to where the state stands; then that is the stored one, after a crash too.
+    fn install(&mut self, state: Arc<FjallState>, folder: &StateFolder) -> Result<(), String> {
+        let (shared, ledger) = (&self.shared, self.shared.config.ledger);
+        let sealer = Sealer::resume(shared.group, state, shared.log.clone(), shared.overlay.clone(), ledger)
+            .map_err(|error| error.to_string())?;
+        shared.log.sync().map_err(|error| error.to_string())?;
+        folder.take_over().map_err(|error| format!("the state of another member cannot take over: {error}"))?;
+        self.sealer = sealer;
+        let head = self.sealer.head();
+        if let Some(signed) = self.signed.filter(|signed| signed.contradicts(&head)) {
+            return Err(contradicted(signed.size));
+        }
+        if ledger && head.size > 0 && self.signed.is_none_or(|signed| head.size >= signed.size) {
+            self.keep(head);
+        }
+        Ok(())
     }
 
     fn seal(&mut self, block: &Block) -> Result<(), String> {
@@ -89,11 +121,7 @@ impl Sealing {
         self.shared.metrics.sealed(head.size);
         if let Some(signed) = self.signed {
             if signed.contradicts(&head) {
-                return Err(format!(
-                    "at size {} the ledger does not have the root that this node signed before; keep the folder for \
-                     examination and replace this node",
-                    head.size
-                ));
+                return Err(contradicted(head.size));
             }
             if head.size < signed.size {
                 return Ok(());
@@ -118,4 +146,11 @@ impl Sealing {
             self.shared.publish(head);
         }
     }
+}
+
+fn contradicted(size: u64) -> String {
+    format!(
+        "at size {size} the ledger does not have the root that this node signed before; keep the folder for \
+         examination and replace this node"
+    )
 }

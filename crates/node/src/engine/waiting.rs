@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use store::journal::Flushed;
 use tokio::sync::oneshot;
-use types::CommandId;
+use types::{CommandId, Epoch};
 use types::journal::RecordKind;
 
 use crate::error::WriteError;
@@ -18,11 +18,15 @@ type Reply = oneshot::Sender<Result<Answer, WriteError>>;
 const FLUSHES_MAX: usize = 512;
 
 struct Waits {
+    epoch: Epoch,
     reply: Reply,
     /// Where this replica says that the command is decided.
     commit: Option<u64>,
     executed: Option<Arc<Executed>>,
 }
+
+/// The last flushes of a journal, by their last position.
+type Flushes = VecDeque<(u64, Arc<Flushed>)>;
 
 /// See the file's documentation. Bounded by what the core lets be in flight.
 #[derive(Default)]
@@ -30,13 +34,19 @@ pub(crate) struct Waiting {
     clients: HashMap<CommandId, Waits>,
     /// Executed, and not answered before the commit is durable.
     executed: Vec<CommandId>,
-    /// The last flushes, by their last position.
-    flushes: VecDeque<(u64, Arc<Flushed>)>,
+    flushes: BTreeMap<Epoch, Flushes>,
 }
 
 impl Waiting {
-    pub(crate) fn insert(&mut self, id: CommandId, reply: Reply) {
-        self.clients.insert(id, Waits { reply, commit: None, executed: None });
+    pub(crate) fn insert(&mut self, epoch: Epoch, id: CommandId, reply: Reply) {
+        self.clients.insert(id, Waits { epoch, reply, commit: None, executed: None });
+    }
+
+    /// A command came to nothing with its epoch, and goes on under another id.
+    pub(crate) fn rename(&mut self, id: CommandId, epoch: Epoch, new: CommandId) {
+        if let Some(waits) = self.clients.remove(&id) {
+            self.insert(epoch, new, waits.reply);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -47,6 +57,15 @@ impl Waiting {
     pub(crate) fn clear(&mut self) {
         self.clients.clear();
         self.executed.clear();
+    }
+
+    /// An epoch is not served any more: what came of its commands is not known here.
+    pub(crate) fn close(&mut self, epoch: Epoch) {
+        self.flushes.remove(&epoch);
+        for (_, waits) in self.clients.extract_if(|_, waits| waits.epoch == epoch) {
+            // The receiver may be gone: its client went away.
+            let _ = waits.reply.send(Err(WriteError::TimedOut));
+        }
     }
 
     /// Answers who waits for a command with an error.
@@ -66,18 +85,19 @@ impl Waiting {
         }
     }
 
-    /// Everything up to `last` is durable.
-    pub(crate) fn flushed(&mut self, last: u64, flushed: &Arc<Flushed>) {
-        self.flushes.push_back((last, flushed.clone()));
-        if self.flushes.len() > FLUSHES_MAX {
-            self.flushes.pop_front();
+    /// Everything of an epoch's journal up to `last` is durable.
+    pub(crate) fn flushed(&mut self, epoch: Epoch, last: u64, flushed: &Arc<Flushed>) {
+        let flushes = self.flushes.entry(epoch).or_default();
+        flushes.push_back((last, flushed.clone()));
+        if flushes.len() > FLUSHES_MAX {
+            flushes.pop_front();
         }
     }
 
     /// Commands were executed: those who wait for them are answered, in a larger group once the commit of this replica
     /// is durable. Alone, `flushed` decided them all.
     pub(crate) fn executed(&mut self, executed: Vec<Arc<Executed>>, flushed: Option<&Arc<Flushed>>, is_alone: bool) {
-        if is_alone {
+        if is_alone && self.executed.is_empty() {
             return self.answer(executed, flushed.cloned());
         }
         for executed in executed {
@@ -86,23 +106,26 @@ impl Waiting {
                 waits.executed = Some(executed);
             }
         }
-        let durable = self.flushes.back().map_or(0, |(last, _)| *last);
-        let mut ready: BTreeMap<u64, Vec<Arc<Executed>>> = BTreeMap::new();
-        let clients = &self.clients;
+        let none = Flushes::new();
+        let mut ready: BTreeMap<(Epoch, u64), Vec<Arc<Executed>>> = BTreeMap::new();
+        let (clients, by_epoch) = (&self.clients, &self.flushes);
         self.executed.retain(|id| {
             let Some(waits) = clients.get(id) else { return false };
+            let flushes = by_epoch.get(&waits.epoch).unwrap_or(&none);
+            let durable = flushes.back().map_or(0, |(last, _)| *last);
             // Decided by another: nothing is waited for.
             let commit = waits.commit.unwrap_or(0);
             let Some(executed) = waits.executed.as_ref().filter(|_| commit <= durable) else { return true };
-            let flush = self.flushes.partition_point(|(last, _)| *last < commit);
-            let is_there = commit > 0 && (flush > 0 || self.flushes.len() < FLUSHES_MAX);
-            let last = self.flushes.get(flush).filter(|_| is_there).map_or(0, |(last, _)| *last);
-            ready.entry(last).or_default().push(executed.clone());
+            let flush = flushes.partition_point(|(last, _)| *last < commit);
+            let is_there = commit > 0 && (flush > 0 || flushes.len() < FLUSHES_MAX);
+            let last = flushes.get(flush).filter(|_| is_there).map_or(0, |(last, _)| *last);
+            ready.entry((waits.epoch, last)).or_default().push(executed.clone());
             false
         });
-        for (last, executed) in ready {
-            let flush = self.flushes.binary_search_by_key(&last, |(last, _)| *last).ok();
-            let flushed = flush.map(|flush| self.flushes[flush].1.clone());
+        for ((epoch, last), executed) in ready {
+            let flushes = self.flushes.get(&epoch).unwrap_or(&none);
+            let flush = flushes.binary_search_by_key(&last, |(last, _)| *last).ok();
+            let flushed = flush.map(|flush| flushes[flush].1.clone());
             self.answer(executed, flushed);
         }
     }

@@ -9,21 +9,10 @@ use types::Timestamp;
 use types::limits::CHUNK_LEN;
 use types::object::{Chunk, PlacementId};
 
-use super::wire::{FrameError, VERSION};
+use super::requests::Request;
 use super::{Link, RequestFailed};
 use crate::error::WriteError;
 use crate::node::Shared;
-
-/// What one member asks another for (`docs/formats/peer.md`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
-pub(crate) enum Request {
-    /// The bytes of a chunk.
-    #[n(0)]
-    Give(#[n(0)] WireChunk),
-    /// Fetch this chunk from the asker and place it, durably. The answer is empty.
-    #[n(1)]
-    Keep(#[n(0)] WireChunk),
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
 pub(crate) struct WireChunk {
@@ -48,40 +37,19 @@ impl WireChunk {
     }
 }
 
-impl Request {
-    pub(crate) fn to_bytes(self) -> Bytes {
-        let mut out = vec![VERSION];
-        minicbor::encode(self, &mut out).expect("writing to a vector cannot fail");
-        out.into()
-    }
-
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
-        let (version, rest) = bytes.split_first().ok_or(FrameError::Len(0))?;
-        if *version != VERSION {
-            return Err(FrameError::Version(*version));
-        }
-        minicbor::decode(rest).map_err(|error| FrameError::Malformed(error.to_string()))
-    }
+/// The bytes of a chunk, for another member.
+pub(crate) async fn give(shared: &Shared, chunk: WireChunk) -> Result<Bytes, String> {
+    let found = shared.vault.get_named(chunk.name(), chunk.chunk.len).await;
+    found.map_err(|error| error.to_string())
 }
 
-/// Answers a request of another member.
-pub(crate) async fn answer(shared: &Shared, link: Option<&dyn Link>, bytes: &[u8]) -> Result<Bytes, String> {
-    let request = Request::from_bytes(bytes).map_err(|error| error.to_string())?;
-    match request {
-        Request::Give(chunk) => {
-            let found = shared.vault.get_named(chunk.name(), chunk.chunk.len).await;
-            found.map_err(|error| error.to_string())
-        }
-        Request::Keep(chunk) => {
-            let link = link.ok_or("the link is closed")?;
-            shared.has_space().map_err(|error| error.to_string())?;
-            let bytes = fetch(link, chunk).await.map_err(|error| error.to_string())?;
-            let (placement, placed_at, index) = (chunk.placement, chunk.placed_at, chunk.index);
-            shared.metrics.placed(bytes.len());
-            shared.vault.put_chunk(placement, placed_at, index, bytes).await.map_err(|error| error.to_string())?;
-            Ok(Bytes::new())
-        }
-    }
+/// Fetches a chunk from the asker and places it, durably.
+pub(crate) async fn keep(shared: &Shared, link: &dyn Link, chunk: WireChunk) -> Result<(), String> {
+    shared.has_space().map_err(|error| error.to_string())?;
+    let bytes = fetch(link, chunk).await.map_err(|error| error.to_string())?;
+    let (placement, placed_at, index) = (chunk.placement, chunk.placed_at, chunk.index);
+    shared.metrics.placed(bytes.len());
+    shared.vault.put_chunk(placement, placed_at, index, bytes).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// A chunk as one other member has it, compared with its digest.
@@ -109,7 +77,7 @@ pub(crate) async fn fetch_from_any(shared: &Shared, chunk: WireChunk) -> Option<
 
 /// Has a chunk of the own vault placed by `f` others, too: by the nearest, and by those behind them where one fails.
 pub(crate) async fn replicate(shared: &Shared, chunk: WireChunk) -> Result<(), WriteError> {
-    let needed = shared.members - shared.quorum;
+    let needed = usize::try_from(shared.membership().f).unwrap_or(0);
     if needed == 0 {
         return Ok(());
     }

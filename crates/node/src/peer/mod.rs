@@ -8,7 +8,9 @@
 //! | --- | --- |
 //! | the bytes of frames | `wire.rs` |
 //! | the newest records and the last beat, as the loop publishes them | `tail.rs` |
+//! | what one asks another for: chunks, states | `requests.rs` |
 //! | bodies in the vaults of several members | `chunks.rs` |
+//! | the state of another member, in place of one that is too old | `snapshot.rs` |
 //! | one task a reader: feeds it the journal, from memory or from the disk | `feed.rs` |
 //! | the mesh as the carrier | `links.rs` |
 //! | what the loop does about peers | `engine/peers.rs` |
@@ -16,6 +18,8 @@
 pub(crate) mod chunks;
 pub(crate) mod feed;
 pub mod links;
+pub(crate) mod requests;
+pub(crate) mod snapshot;
 pub(crate) mod tail;
 pub(crate) mod wire;
 
@@ -77,27 +81,23 @@ pub(crate) enum Heard {
 #[derive(Clone)]
 pub struct Peers {
     inbox: Arc<Inbox<Submitted, Event>>,
-    rooms: Arc<BTreeMap<ReplicaId, Arc<Semaphore>>>,
+    rooms: Arc<Mutex<BTreeMap<ReplicaId, Arc<Semaphore>>>>,
     links: Arc<Mutex<BTreeMap<ReplicaId, Arc<dyn Link>>>>,
     node: Arc<OnceLock<Weak<Shared>>>,
 }
 
 impl Peers {
-    pub(crate) fn new(inbox: Arc<Inbox<Submitted, Event>>, others: impl Iterator<Item = ReplicaId>) -> Self {
-        let rooms = others.map(|peer| (peer, Arc::new(Semaphore::new(PEER_FRAMES_MAX)))).collect();
-        Self { inbox, rooms: Arc::new(rooms), links: Arc::default(), node: Arc::default() }
+    pub(crate) fn new(inbox: Arc<Inbox<Submitted, Event>>) -> Self {
+        Self { inbox, rooms: Arc::default(), links: Arc::default(), node: Arc::default() }
     }
 
-    /// The other members.
-    pub fn others(&self) -> impl Iterator<Item = ReplicaId> + '_ {
-        self.rooms.keys().copied()
+    /// Room in the queue of a peer. There are as many as the cluster has nodes: whoever carries frames knows the peer's name.
+    fn room(&self, peer: ReplicaId) -> Arc<Semaphore> {
+        self.rooms.lock().entry(peer).or_insert_with(|| Arc::new(Semaphore::new(PEER_FRAMES_MAX))).clone()
     }
 
-    /// A link to a peer is up. One to a stranger is not used.
+    /// A link to a peer is up.
     pub fn up(&self, peer: ReplicaId, link: Arc<dyn Link>) {
-        if !self.rooms.contains_key(&peer) {
-            return;
-        }
         self.links.lock().insert(peer, link.clone());
         self.tell(peer, Heard::Up(link));
     }
@@ -111,10 +111,9 @@ impl Peers {
     /// A frame came on the ordered lane. Waits while the node is behind; who brings it reads no further meanwhile. On an
     /// error the link is to be closed.
     pub async fn frame(&self, peer: ReplicaId, bytes: &[u8]) -> Result<(), FrameError> {
-        let Some(room) = self.rooms.get(&peer) else { return Ok(()) };
         let frame = Frame::from_bytes(bytes)?;
         // Never closed.
-        if let Ok(permit) = room.clone().acquire_owned().await {
+        if let Ok(permit) = self.room(peer).acquire_owned().await {
             self.tell(peer, Heard::Frame(Box::new(frame), permit));
         }
         Ok(())
@@ -122,9 +121,8 @@ impl Peers {
 
     /// A frame came on the urgent lane. Dropped when too many wait.
     pub fn urgent(&self, peer: ReplicaId, bytes: &[u8]) -> Result<(), FrameError> {
-        let Some(room) = self.rooms.get(&peer) else { return Ok(()) };
         let frame = Frame::from_bytes(bytes)?;
-        if let Ok(permit) = room.clone().try_acquire_owned() {
+        if let Ok(permit) = self.room(peer).try_acquire_owned() {
             self.tell(peer, Heard::Frame(Box::new(frame), permit));
         }
         Ok(())
@@ -134,7 +132,7 @@ impl Peers {
     pub async fn request(&self, peer: ReplicaId, bytes: &[u8]) -> Result<Bytes, String> {
         let node = self.node.get().and_then(Weak::upgrade).ok_or("the node is stopping")?;
         let link = self.links.lock().get(&peer).cloned();
-        chunks::answer(&node, link.as_deref(), bytes).await
+        requests::answer(&node, link.as_deref(), bytes).await
     }
 
     /// The links that are up, those to the nearest members first.
@@ -153,8 +151,6 @@ impl Peers {
     }
 
     fn tell(&self, peer: ReplicaId, heard: Heard) {
-        if self.rooms.contains_key(&peer) {
-            self.inbox.tell(Event::Peer(peer, heard));
-        }
+        self.inbox.tell(Event::Peer(peer, heard));
     }
 }

@@ -2,15 +2,18 @@
 //! see [`super::Link`].
 
 use bytes::Bytes;
-use dace::{Beat, Claim, Fetched, Hello, Message, PeerBase, Record, Watermark};
+use dace::{
+    Beat, Claim, Claims, Entry, EpochClaim, Fetched, Hello, Membership, Message, Notice, PeerBase, Record, Standing, Vouch,
+    Watermark,
+};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use types::journal::RecordHeader;
 use types::limits::{PEER_FRAME_LEN_MAX, SLOTS};
-use types::{CommandId, Incarnation, Slot, SlotSet, Timestamp};
+use types::{CommandId, Epoch, Incarnation, Slot, SlotSet, Timestamp};
 
 /// The version byte that opens every frame.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Why bytes are not a frame.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -29,8 +32,8 @@ pub enum FrameError {
 /// What one replica sends to another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Frame {
-    /// The writer offers its journal.
-    Hello { session: u64, hello: Hello },
+    /// The writer offers its journal of an epoch, which began so.
+    Hello { epoch: Epoch, entry: Option<Entry>, session: u64, hello: Hello },
     /// The answer: its records behind `position` are wanted.
     Want { session: u64, position: u64 },
     /// The next piece of the journal.
@@ -39,14 +42,16 @@ pub(crate) enum Frame {
     Stop { session: u64 },
     /// The reader will not read this replica's journal again: its disk was rolled back or replaced.
     Refused { session: u64, reason: String },
-    /// A message of the core.
-    Message(Message),
+    /// A message of the core of an epoch.
+    Message(Epoch, Message),
     /// A replica that starts asks to be vouched for.
-    Claim { life: u64, claim: Claim },
-    /// The sender vouches for that claim.
-    Vouch { life: u64 },
-    /// The sender has counted more than the claim says.
+    Claims { life: u64, claims: Claims },
+    /// The sender vouches for the claims of these epochs.
+    Vouch { life: u64, vouch: Vouch },
+    /// The sender has counted more than the claims say.
     Unvouched { life: u64, reason: String },
+    /// Which epochs there are, and how far the sender has come with each.
+    Notice(Notice),
 }
 
 /// Records of a journal in order, and what holds of it behind them.
@@ -63,7 +68,7 @@ pub(crate) struct Piece {
 #[derive(Encode, Decode)]
 enum Wire {
     #[n(0)]
-    Hello(#[n(0)] u64, #[n(1)] WireHello),
+    Hello(#[n(0)] Epoch, #[n(1)] Option<Entry>, #[n(2)] u64, #[n(3)] WireHello),
     #[n(1)]
     Want(#[n(0)] u64, #[n(1)] u64),
     #[n(2)]
@@ -73,13 +78,37 @@ enum Wire {
     #[n(4)]
     Refused(#[n(0)] u64, #[n(1)] String),
     #[n(5)]
-    Message(#[n(0)] WireMessage),
+    Message(#[n(0)] Epoch, #[n(1)] WireMessage),
     #[n(6)]
-    Claim(#[n(0)] u64, #[n(1)] WireHello, #[n(2)] u64),
+    Claims(#[n(0)] u64, #[n(1)] Vec<WireClaim>, #[n(2)] Epoch),
     #[n(7)]
-    Vouch(#[n(0)] u64),
+    Vouch(#[n(0)] u64, #[n(1)] Vec<Epoch>, #[n(2)] Epoch),
     #[n(8)]
     Unvouched(#[n(0)] u64, #[n(1)] String),
+    #[n(9)]
+    Notice(#[n(0)] Vec<WireStanding>, #[n(1)] Epoch),
+}
+
+#[derive(Encode, Decode)]
+struct WireClaim {
+    #[n(0)]
+    epoch: Epoch,
+    #[n(1)]
+    entry: Option<Entry>,
+    #[n(2)]
+    last: WireHello,
+    #[n(3)]
+    position: u64,
+}
+
+#[derive(Encode, Decode)]
+struct WireStanding {
+    #[n(0)]
+    membership: Membership,
+    #[n(1)]
+    entered: bool,
+    #[n(2)]
+    have: bool,
 }
 
 #[derive(Encode, Decode)]
@@ -197,15 +226,18 @@ impl Frame {
     /// The frame's bytes.
     pub(crate) fn to_bytes(&self) -> Bytes {
         encode(&match self {
-            Self::Hello { session, hello } => Wire::Hello(*session, (*hello).into()),
+            Self::Hello { epoch, entry, session, hello } => Wire::Hello(*epoch, *entry, *session, (*hello).into()),
             Self::Want { session, position } => Wire::Want(*session, *position),
             Self::Piece(piece) => Wire::Piece(piece.into()),
             Self::Stop { session } => Wire::Stop(*session),
             Self::Refused { session, reason } => Wire::Refused(*session, reason.clone()),
-            Self::Message(message) => Wire::Message(message.into()),
-            Self::Claim { life, claim } => Wire::Claim(*life, claim.last.into(), claim.position),
-            Self::Vouch { life } => Wire::Vouch(*life),
+            Self::Message(epoch, message) => Wire::Message(*epoch, message.into()),
+            Self::Claims { life, claims } => {
+                Wire::Claims(*life, claims.epochs.iter().copied().map(Into::into).collect(), claims.over)
+            }
+            Self::Vouch { life, vouch } => Wire::Vouch(*life, vouch.epochs.clone(), vouch.over),
             Self::Unvouched { life, reason } => Wire::Unvouched(*life, reason.clone()),
+            Self::Notice(notice) => Wire::Notice(notice.epochs.iter().cloned().map(Into::into).collect(), notice.over),
         })
     }
 
@@ -225,15 +257,20 @@ impl Frame {
             return Err(malformed(&"bytes are left over"));
         }
         Ok(match wire {
-            Wire::Hello(session, hello) => Self::Hello { session, hello: hello.into() },
+            Wire::Hello(epoch, entry, session, hello) => Self::Hello { epoch, entry, session, hello: hello.into() },
             Wire::Want(session, position) => Self::Want { session, position },
             Wire::Piece(piece) => Self::Piece(piece.try_into()?),
             Wire::Stop(session) => Self::Stop { session },
             Wire::Refused(session, reason) => Self::Refused { session, reason },
-            Wire::Message(message) => Self::Message(message.try_into()?),
-            Wire::Claim(life, last, position) => Self::Claim { life, claim: Claim { last: last.into(), position } },
-            Wire::Vouch(life) => Self::Vouch { life },
+            Wire::Message(epoch, message) => Self::Message(epoch, message.try_into()?),
+            Wire::Claims(life, epochs, over) => {
+                Self::Claims { life, claims: Claims { epochs: epochs.into_iter().map(Into::into).collect(), over } }
+            }
+            Wire::Vouch(life, epochs, over) => Self::Vouch { life, vouch: Vouch { epochs, over } },
             Wire::Unvouched(life, reason) => Self::Unvouched { life, reason },
+            Wire::Notice(epochs, over) => {
+                Self::Notice(Notice { epochs: epochs.into_iter().map(Into::into).collect(), over })
+            }
         })
     }
 }
@@ -242,6 +279,34 @@ fn encode(wire: &Wire) -> Bytes {
     let mut out = vec![VERSION];
     minicbor::encode(wire, &mut out).expect("writing to a vector cannot fail");
     out.into()
+}
+
+impl From<EpochClaim> for WireClaim {
+    fn from(claim: EpochClaim) -> Self {
+        let EpochClaim { epoch, entry, claim: Claim { last, position } } = claim;
+        Self { epoch, entry, last: last.into(), position }
+    }
+}
+
+impl From<WireClaim> for EpochClaim {
+    fn from(claim: WireClaim) -> Self {
+        let WireClaim { epoch, entry, last, position } = claim;
+        Self { epoch, entry, claim: Claim { last: last.into(), position } }
+    }
+}
+
+impl From<Standing> for WireStanding {
+    fn from(standing: Standing) -> Self {
+        let Standing { membership, entered, have } = standing;
+        Self { membership, entered, have }
+    }
+}
+
+impl From<WireStanding> for Standing {
+    fn from(standing: WireStanding) -> Self {
+        let WireStanding { membership, entered, have } = standing;
+        Self { membership, entered, have }
+    }
 }
 
 impl From<Hello> for WireHello {
@@ -425,6 +490,10 @@ mod tests {
         Hello { incarnation: Incarnation(2), opened: 7, opened_at: Timestamp(1_000) }
     }
 
+    fn entry() -> Entry {
+        Entry { reconfig: id(7), at: Timestamp(500) }
+    }
+
     fn id(counter: u64) -> CommandId {
         CommandId { replica: ReplicaId(3), incarnation: Incarnation(2), counter }
     }
@@ -465,9 +534,16 @@ mod tests {
             body_hash: body_hash(&[9; 32], b"body"),
             decision: Some(Timestamp(6)),
         };
+        let claim =
+            EpochClaim { epoch: Epoch(2), entry: Some(entry()), claim: Claim { last: hello(), position: 9 } };
+        let members = [1, 2, 4].map(ReplicaId).to_vec();
+        let membership = Membership { epoch: Epoch(2), members, f: 1, logic: 1, entry: Some(entry()) };
+        let standing = Standing { membership, entered: true, have: false };
+        let message = |message| Frame::Message(Epoch(1), message);
         let answer = |watermark| Message::Answer { read: 1, by: hello(), pending: vec![id(1), id(2)], watermark };
         vec![
-            Frame::Hello { session: 1, hello: hello() },
+            Frame::Hello { epoch: Epoch(1), entry: None, session: 1, hello: hello() },
+            Frame::Hello { epoch: Epoch(2), entry: Some(entry()), session: 1, hello: hello() },
             Frame::Want { session: 1, position: 6 },
             Frame::Piece(Piece { session: 1, base: None, records: vec![], beat: Some(beat()) }),
             Frame::Piece(Piece {
@@ -478,16 +554,17 @@ mod tests {
             }),
             Frame::Stop { session: 1 },
             Frame::Refused { session: 1, reason: "rolled back".to_owned() },
-            Frame::Message(Message::Fetch { id: id(1) }),
-            Frame::Message(Message::Fetched(fetched)),
-            Frame::Message(Message::Settled { id: id(1), cut: Timestamp(9) }),
-            Frame::Message(Message::Ask { read: 1, slots: SlotSet::All }),
-            Frame::Message(Message::Ask { read: 1, slots: SlotSet::of(vec![Slot(1), Slot(4095)]) }),
-            Frame::Message(answer(Watermark::Cut(Timestamp(8)))),
-            Frame::Message(answer(Watermark::Slots(vec![(Timestamp(8), id(1))]))),
-            Frame::Claim { life: 5, claim: Claim { last: hello(), position: 9 } },
-            Frame::Vouch { life: 5 },
+            message(Message::Fetch { id: id(1) }),
+            message(Message::Fetched(fetched)),
+            message(Message::Settled { id: id(1), cut: Timestamp(9) }),
+            message(Message::Ask { read: 1, slots: SlotSet::All }),
+            message(Message::Ask { read: 1, slots: SlotSet::of(vec![Slot(1), Slot(4095)]) }),
+            message(answer(Watermark::Cut(Timestamp(8)))),
+            message(answer(Watermark::Slots(vec![(Timestamp(8), id(1))]))),
+            Frame::Claims { life: 5, claims: Claims { epochs: vec![claim], over: Epoch(1) } },
+            Frame::Vouch { life: 5, vouch: Vouch { epochs: vec![Epoch(2)], over: Epoch(1) } },
             Frame::Unvouched { life: 5, reason: "short".to_owned() },
+            Frame::Notice(Notice { epochs: vec![standing], over: Epoch(1) }),
         ]
     }
 
@@ -501,7 +578,7 @@ mod tests {
             }
             assert!(Frame::from_bytes(&[&bytes[..], &[0]].concat()).is_err(), "{frame:?} and a byte more");
         }
-        assert_eq!(Frame::from_bytes(&[2, 0]), Err(FrameError::Version(2)));
+        assert_eq!(Frame::from_bytes(&[1, 0]), Err(FrameError::Version(1)));
     }
 
     /// The vectors of `docs/formats/peer.md`.

@@ -1,6 +1,8 @@
 //! Catching up before a read, in a group of more than one: a majority is asked what is under way in the slots of the
 //! read, and the read waits until that is executed here.
 
+use std::sync::atomic::Ordering;
+
 use tokio::sync::oneshot;
 use types::SlotSet;
 
@@ -11,14 +13,14 @@ use crate::node::Shared;
 use crate::replica::overlay::View;
 
 pub(crate) async fn catch_up(shared: &Shared, slots: SlotSet) -> Result<(), WriteError> {
-    if shared.members == 1 {
+    if shared.is_alone.load(Ordering::Relaxed) {
         return shared.running();
     }
     ask(shared, slots, false).await.map(drop)
 }
 
 pub(crate) async fn view(shared: &Shared) -> Result<View, WriteError> {
-    if shared.members == 1 {
+    if shared.is_alone.load(Ordering::Relaxed) {
         shared.running()?;
         return Ok(shared.view());
     }

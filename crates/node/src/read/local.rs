@@ -10,7 +10,6 @@ use types::state::{ReadError, StateRead};
 
 use super::cache::{CachedObject, Piece};
 use crate::node::Shared;
-use crate::replica::overlay::Layered;
 
 /// A version of an object. Rows that are read one after the other may belong to two instants; when that shows,
 /// the object is read again from one snapshot.
@@ -28,8 +27,7 @@ pub(crate) fn object(
         return Ok(Some(found));
     }
     shared.metrics.cache(false);
-    let layered = Layered { overlay: &shared.overlay, state: shared.state.as_ref() };
-    let Some((row, (pieces, parts))) = (match quick(&layered, bucket, key, version)? {
+    let Some((row, (pieces, parts))) = (match shared.read(|rows| quick(rows, bucket, key, version))? {
         Quick::Absent => None,
         Quick::Whole(row, layout) => Some((*row, layout)),
         Quick::Torn => {

@@ -12,9 +12,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dace::{Core, Kept, Message, Output, Record, Submission, SubmitError};
+use dace::{Entry, Kept, Membership, Message, Output, Reconfig, Record, ReplicaOutput, Submission, SubmitError};
+use types::command::BeginEpoch;
 use types::state::StateRead;
-use types::{Command, CommandId, Now, ReplicaId, SlotSet, Timestamp};
+use types::{Command, CommandId, Epoch, Now, Op, ReplicaId, SlotSet, Timestamp};
 
 use crate::write::apply;
 use overlay::Overlay;
@@ -23,76 +24,104 @@ use overlay::Overlay;
 /// `(timestamp, id)` order.
 #[derive(Debug)]
 pub struct Block {
+    /// The epoch of all of them.
+    pub epoch: Epoch,
     /// The cut.
     pub cut: Timestamp,
     /// What was executed, at least one command.
     pub executed: Vec<Arc<Executed>>,
 }
 
-/// What the replica wants done, in this order.
+/// What the replica wants done, in this order. What names an epoch is about its journal, its streams, or its reads.
 #[derive(Debug)]
 pub enum Step {
-    /// Append to the journal; positions rise by one.
-    Append(Record),
+    /// Append to the journal of an epoch; positions rise by one.
+    Append(Epoch, Record),
     /// Append to the journal as a kept record: durable with the said record behind it, or before. Larger groups only,
     /// like all that follow behind the blocks.
-    Keep(Kept),
+    Keep(Epoch, Kept),
     /// A command was executed; the record at `durable` decided it, in a group of one. Its coordinator may answer.
     Executed(Arc<Executed>, u64),
+    /// A Reconfig was executed, and this epoch begins with it.
+    Changed(Membership),
     /// A block is complete and may be sealed.
     Block(Block),
     /// Give this to a peer, or lose it.
-    Send(ReplicaId, Message),
+    Send(Epoch, ReplicaId, Message),
     /// The state may be read for this read: now, before the next step is taken.
-    ReadReady(u64),
+    ReadReady(Epoch, u64),
     /// This read of several slots found no quiet instant.
-    ReadContended(u64),
+    ReadContended(Epoch, u64),
+    /// This read was overtaken by the end of its epoch: it is to be asked anew.
+    ReadAgain(Epoch, u64),
     /// The state here is too old to go on by journals: a peer's, at this cut or above, is wanted.
     WantSnapshot(Timestamp),
     /// A command that was submitted here is in a state that was installed: what came of it is not known here.
     Covered(CommandId),
+    /// A command that was submitted here came to nothing with its epoch: to be submitted again. `None`: it was no
+    /// command of a client.
+    Void(CommandId, Option<Command>),
+    /// See [`ReplicaOutput::Begin`].
+    Begin(Membership),
+    /// See [`ReplicaOutput::Over`].
+    Over(Epoch),
+    /// See [`ReplicaOutput::Closed`].
+    Closed(Epoch),
+    /// See [`ReplicaOutput::Removed`].
+    Removed,
 }
 
 /// A replica. `S` is the stored state, always that of the last sealed cut.
 pub struct Replica<S: ?Sized> {
-    core: Core,
+    consensus: dace::Replica,
     overlay: Arc<Overlay>,
     state: Arc<S>,
     /// Commands that were submitted here, so that they need not be decoded again.
     submitted: HashMap<CommandId, (SlotSet, Command)>,
     /// Executed and in no block yet, in `(timestamp, id)` order.
     unsealed: VecDeque<Arc<Executed>>,
+    /// The epoch that a Reconfig has made that was just executed.
+    changed: Option<Membership>,
+    /// The newest cut, of this life or of the state.
+    cut: Timestamp,
 }
 
 impl<S: StateRead + ?Sized> Replica<S> {
-    /// Joins a restored core to its state. The overlay is empty: the core executes again what is above the
-    /// state's cut.
+    /// Joins a replica of the consensus to its state. The overlay is empty: what is above the state's cut is executed again.
     #[must_use]
-    pub fn new(core: Core, state: Arc<S>, overlay: Arc<Overlay>) -> Self {
+    pub fn new(consensus: dace::Replica, (state, cut): (Arc<S>, Timestamp), overlay: Arc<Overlay>) -> Self {
         assert!(overlay.is_empty(), "a replica starts with nothing executed above its state");
-        Self { core, overlay, state, submitted: HashMap::new(), unsealed: VecDeque::new() }
+        let (submitted, unsealed) = (HashMap::new(), VecDeque::new());
+        Self { consensus, overlay, state, submitted, unsealed, changed: None, cut }
     }
 
-    /// The consensus core, for what goes on between replicas. [`Replica::poll_step`] has what it puts out.
-    pub fn core(&mut self) -> &mut Core {
-        &mut self.core
+    /// The replica of the consensus, for what goes on between replicas. [`Replica::poll_step`] has what it puts out.
+    pub fn consensus(&mut self) -> &mut dace::Replica {
+        &mut self.consensus
     }
 
-    /// The consensus core's own account of itself.
+    /// The account that the consensus core of the newest epoch gives of itself; `None` while this replica serves none.
     #[must_use]
-    pub fn status(&self) -> dace::Status {
-        self.core.status()
+    pub fn status(&self) -> Option<dace::Status> {
+        let newest = self.consensus.epochs().last()?.epoch;
+        self.consensus.core(newest).map(dace::Core::status)
     }
 
-    /// The base that lets the journal be trimmed, for a cut whose block is sealed and durable. `None`: there
-    /// is nothing to trim.
-    pub fn base(&mut self, cut: Timestamp) -> Option<dace::Base> {
-        self.core.base(cut)
+    /// The consensus core of an epoch that is served.
+    #[must_use]
+    pub fn core_of(&self, epoch: Epoch) -> Option<&dace::Core> {
+        self.consensus.core(epoch)
     }
 
-    /// Replays a record of the own journal, in order, before the start.
-    pub fn restore_record(&mut self, record: Record) -> Result<(), dace::RestoreError> {
-        self.core.restore_record(record)
+    /// Replays a record of the own journal of an epoch, in order, before the start.
+    pub fn restore_record(&mut self, epoch: Epoch, record: Record) -> Result<(), dace::RestoreError> {
+        self.consensus.restore_record(epoch, record)
+    }
+
+    /// The newest cut that was taken here, or that of the state.
+    #[must_use]
+    pub fn cut(&self) -> Timestamp {
+        self.cut
     }
 
     /// The rows executed above the stored state.
@@ -109,7 +138,7 @@ impl<S: StateRead + ?Sized> Replica<S> {
 
     /// Opens a new incarnation. Submissions are taken once its `Open` record is durable.
     pub fn handle_start(&mut self, now: Now) -> Result<(), dace::StartError> {
-        self.core.handle_start(now)
+        self.consensus.handle_start(now)
     }
 
     /// Proposes a command. `body` is its proposal (`types::journal::encode_proposal`), `body_hash` the hash
@@ -119,76 +148,117 @@ impl<S: StateRead + ?Sized> Replica<S> {
         now: Now,
         command: Command,
         submission: Submission,
-    ) -> Result<CommandId, SubmitError> {
+    ) -> Result<(Epoch, CommandId), SubmitError> {
         let slots = submission.slots.clone();
-        let id = self.core.handle_submit(now, submission)?;
+        let (epoch, id) = self.consensus.handle_submit(now, submission)?;
         self.submitted.insert(id, (slots, command));
-        Ok(id)
+        Ok((epoch, id))
     }
 
-    /// The journal is durable up to `position`.
-    pub fn handle_durable(&mut self, now: Now, position: u64) {
-        self.core.handle_durable(now, position);
+    /// The journal of an epoch is durable up to `position`.
+    pub fn handle_durable(&mut self, now: Now, epoch: Epoch, position: u64) {
+        self.consensus.handle_durable(now, epoch, position);
     }
 
     /// Time has passed: cuts may be due.
     pub fn handle_tick(&mut self, now: Now) {
-        self.core.handle_tick(now);
+        self.consensus.handle_tick(now);
     }
 
     /// When [`Replica::handle_tick`] is wanted, on the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.core.deadline()
+        self.consensus.deadline()
+    }
+
+    /// Another member's state has been stored in place of this one's: `state` is now exactly that. What is decided above its
+    /// cut is executed again.
+    pub fn handle_snapshot(&mut self, now: Now, state: Arc<S>, stored: &dace::Stored) {
+        self.state = state;
+        self.overlay.clear();
+        self.unsealed.clear();
+        self.changed = None;
+        self.cut = stored.cut;
+        self.consensus.handle_snapshot(now, stored);
     }
 
     /// The next thing to do. Call until `None` after every `handle_*`.
     pub fn poll_step(&mut self) -> Result<Option<Step>, ApplyError> {
-        while let Some(output) = self.core.poll_output() {
-            match output {
-                Output::Append(record) => return Ok(Some(Step::Append(record))),
+        if let Some(changed) = self.changed.take() {
+            return Ok(Some(Step::Changed(changed)));
+        }
+        while let Some(output) = self.consensus.poll_output() {
+            let (epoch, output) = match output {
+                ReplicaOutput::Core { epoch, output } => (epoch, output),
+                ReplicaOutput::Begin { membership } => return Ok(Some(Step::Begin(membership))),
+                ReplicaOutput::Over { epoch } => return Ok(Some(Step::Over(epoch))),
+                ReplicaOutput::Closed { epoch } => return Ok(Some(Step::Closed(epoch))),
+                ReplicaOutput::Removed => return Ok(Some(Step::Removed)),
+            };
+            let step = match output {
+                Output::Append(record) => Step::Append(epoch, record),
                 Output::Execute { timestamp, id, body, durable } => {
-                    return self.execute(timestamp, id, &body).map(|executed| Some(Step::Executed(executed, durable)));
+                    return self
+                        .execute(epoch, (timestamp, id), &body)
+                        .map(|executed| Some(Step::Executed(executed, durable)));
                 }
-                Output::Cut { timestamp } => {
-                    if let Some(block) = self.cut(timestamp) {
-                        return Ok(Some(Step::Block(block)));
-                    }
+                Output::Cut { timestamp } => match self.close(epoch, timestamp) {
+                    Some(block) => Step::Block(block),
+                    None => continue,
+                },
+                Output::Keep(kept) => Step::Keep(epoch, kept),
+                Output::Send { to, message } => Step::Send(epoch, to, message),
+                Output::ReadReady { read } => Step::ReadReady(epoch, read),
+                Output::ReadContended { read } => Step::ReadContended(epoch, read),
+                Output::ReadAgain { read } => Step::ReadAgain(epoch, read),
+                Output::WantSnapshot { cut } => Step::WantSnapshot(cut),
+                Output::Covered { id } => {
+                    self.submitted.remove(&id);
+                    Step::Covered(id)
                 }
-                Output::Keep(kept) => return Ok(Some(Step::Keep(kept))),
-                Output::Send { to, message } => return Ok(Some(Step::Send(to, message))),
-                Output::ReadReady { read } => return Ok(Some(Step::ReadReady(read))),
-                Output::ReadContended { read } => return Ok(Some(Step::ReadContended(read))),
-                Output::WantSnapshot { cut } => return Ok(Some(Step::WantSnapshot(cut))),
-                Output::Covered { id } => return Ok(Some(Step::Covered(id))),
+                Output::Void { id } => Step::Void(id, self.submitted.remove(&id).map(|(_, command)| command)),
                 Output::LeasedReady { .. }
                 | Output::LeasedContended { .. }
                 | Output::Pends { .. }
                 | Output::Settles { .. }
                 | Output::Lease { .. } => unreachable!("no lease was wanted, and nothing is published"),
-                Output::Void { .. } | Output::ReadAgain { .. } | Output::Ended { .. } => {
-                    unreachable!("nobody proposes a Reconfig")
-                }
-            }
+                Output::Ended { .. } => unreachable!("the replica of the consensus takes it"),
+            };
+            return Ok(Some(step));
         }
         Ok(None)
     }
 
-    fn execute(&mut self, timestamp: Timestamp, id: CommandId, body: &Bytes) -> Result<Arc<Executed>, ApplyError> {
+    fn execute(
+        &mut self,
+        epoch: Epoch,
+        (timestamp, id): (Timestamp, CommandId),
+        body: &Bytes,
+    ) -> Result<Arc<Executed>, ApplyError> {
         let (slots, command) = match self.submitted.remove(&id) {
             Some(submitted) => submitted,
-            None => apply::decode(id, body)?,
+            None => match Reconfig::from_body(body) {
+                Some(next) => {
+                    let made = Membership::after(epoch, Entry { reconfig: id, at: timestamp }, next);
+                    let op = Op::BeginEpoch(BeginEpoch { membership: made.to_bytes() });
+                    self.changed = Some(made);
+                    let salt = apply::reconfig_salt(id, body);
+                    (SlotSet::All, Command { salt, principal: String::new(), request: None, op })
+                }
+                None => apply::decode(id, body)?,
+            },
         };
-        let executed = apply::apply(&self.overlay, self.state.as_ref(), (timestamp, id), slots, &command)?;
-        let key = (timestamp, id);
-        let at = self.unsealed.partition_point(|earlier| (earlier.timestamp, earlier.id) < key);
+        let place = (timestamp, id);
+        let executed = apply::apply(&self.overlay, self.state.as_ref(), epoch, place, slots, &command)?;
+        let at = self.unsealed.partition_point(|earlier| (earlier.timestamp, earlier.id) < place);
         self.unsealed.insert(at, executed.clone());
         Ok(executed)
     }
 
-    fn cut(&mut self, cut: Timestamp) -> Option<Block> {
+    fn close(&mut self, epoch: Epoch, cut: Timestamp) -> Option<Block> {
+        self.cut = self.cut.max(cut);
         let count = self.unsealed.partition_point(|executed| executed.timestamp <= cut);
         let executed: Vec<_> = self.unsealed.drain(..count).collect();
-        (!executed.is_empty()).then_some(Block { cut, executed })
+        (!executed.is_empty()).then_some(Block { epoch, cut, executed })
     }
 }

@@ -92,6 +92,11 @@ impl Overlay {
         }
     }
 
+    /// Drops everything, since another state was stored: what is kept of rows under a generation holds no more.
+    pub fn clear(&self) {
+        self.gate.pass(&SlotSet::All, || *self.rows.write() = Rows::default());
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -139,7 +139,7 @@ fn verify_parts(
     }
     let copy = copy_state(folder)?;
     let ledger = open_shadow(folder.ledger())?;
-    let places = Places { journal, ledger: ledger.clone(), state: copy.path().to_owned() };
+    let places = Places::of_first(journal, ledger.clone(), copy.path().to_owned());
     let sources = match reach(places, keys, cluster, found)? {
         Some(recovered) => Some(Sources::of(&recovered)),
         None => Sources::stored(ledger, copy.path(), found),
@@ -213,8 +213,8 @@ struct Sources {
 impl Sources {
     /// Everything as a start would have it.
     fn of(recovered: &Recovered) -> Self {
-        let Recovered { journal, state, log, .. } = recovered;
-        let heads = journal::heads(journal);
+        let Recovered { journals, state, log, .. } = recovered;
+        let heads = journals.values().flat_map(|(_, journal)| journal::heads(journal)).collect();
         Self { state: state.clone(), log: Some(log.clone()), marker: marker(state), heads }
     }
 

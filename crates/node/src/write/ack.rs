@@ -60,7 +60,7 @@ impl AnswerBatch {
         for executed in &self.executed {
             first.push(u32::try_from(entries.len()).ok()?);
             for fact in &executed.facts {
-                entries.push(Entry::from_fact(fact, shared.epoch, shared.group).0.to_bytes());
+                entries.push(Entry::from_fact(fact, executed.epoch, shared.group).0.to_bytes());
             }
         }
         let statements = Statements::sign(Speaker::after(&sealed.head), &entries, shared.keys.node.as_ref())?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use types::fact::Fact;
 use types::state::{ReadError, StateRead, Write};
-use types::{Command, CommandId, Outcome, SlotSet, Timestamp};
+use types::{Command, CommandId, Epoch, Op, Outcome, SlotSet, Timestamp};
 
 use crate::replica::overlay::{Layered, Overlay};
 
@@ -16,6 +16,8 @@ pub struct Executed {
     pub timestamp: Timestamp,
     /// Its id.
     pub id: CommandId,
+    /// The epoch that decided it.
+    pub epoch: Epoch,
     /// The slots that it touched.
     pub slots: SlotSet,
     /// What it gave.
@@ -47,13 +49,24 @@ pub(crate) fn decode(id: CommandId, body: &Bytes) -> Result<(SlotSet, Command), 
     let undecodable = |reason: String| ApplyError::Undecodable { id, reason };
     let (slots, start) = types::journal::decode_proposal(body).map_err(|error| undecodable(error.to_string()))?;
     let command = Command::from_bytes(&body[start..]).map_err(|error| undecodable(error.to_string()))?;
+    if matches!(command.op, Op::BeginEpoch(_)) {
+        return Err(undecodable("an epoch begins by a Reconfig only".to_owned()));
+    }
     Ok((slots, command))
+}
+
+/// The salt of what a Reconfig does to the state: equal at every member, and no secret (`docs/formats/commands.md`).
+pub(crate) fn reconfig_salt(id: CommandId, body: &[u8]) -> [u8; 32] {
+    use sha2::{Digest as _, Sha256};
+    let hasher = Sha256::new_with_prefix(b"entangle/reconfig/v1\n").chain_update(id.to_bytes());
+    hasher.chain_update(body).finalize().into()
 }
 
 /// Executes `command` and makes its changes visible in the overlay.
 pub(crate) fn apply<S: StateRead + ?Sized>(
     overlay: &Overlay,
     state: &S,
+    epoch: Epoch,
     (timestamp, id): (Timestamp, CommandId),
     slots: SlotSet,
     command: &Command,
@@ -63,6 +76,7 @@ pub(crate) fn apply<S: StateRead + ?Sized>(
     Ok(Arc::new(Executed {
         timestamp,
         id,
+        epoch,
         slots,
         outcome: execution.outcome,
         writes: execution.writes,

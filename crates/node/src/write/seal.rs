@@ -13,7 +13,7 @@ use store::log::{LogError, LogFiles, LogRow};
 use store::state::{State, StateBatch, StateError};
 use types::fact::Fact;
 use types::state::{ReadError, Table, Write};
-use types::{Epoch, GroupId, Timestamp};
+use types::{GroupId, Timestamp};
 
 use crate::replica::Block;
 use crate::replica::overlay::Overlay;
@@ -152,7 +152,6 @@ impl Head {
 
 /// Seals blocks, one after the other. No threads, no clock: the simulator drives it too.
 pub struct Sealer<S: ?Sized> {
-    epoch: Epoch,
     group: GroupId,
     state: Arc<S>,
     log: Arc<LogFiles>,
@@ -178,14 +177,13 @@ impl<S: State + ?Sized> Sealer<S> {
     /// Resumes from the marker of the stored state: cuts the log's files to what the state knows, or fills
     /// them up from its rows.
     pub fn resume(
-        (epoch, group): (Epoch, GroupId),
+        group: GroupId,
         state: Arc<S>,
         log: Arc<LogFiles>,
         overlay: Arc<Overlay>,
         ledger: bool,
     ) -> Result<Self, SealError> {
         let mut sealer = Self {
-            epoch,
             group,
             state,
             log,
@@ -345,7 +343,7 @@ impl<S: State + ?Sized> Sealer<S> {
         let cut = Cut {
             previous: self.cut,
             at: block.cut,
-            epoch: self.epoch,
+            epoch: block.epoch,
             group: self.group,
             state_digest: self.digest.sha256(),
         };
@@ -397,12 +395,12 @@ fn newest_writes(block: &Block) -> BTreeMap<(Table, Bytes), Write> {
 }
 
 /// The key of an entry's row: its index, big endian.
-fn row_key(index: u64) -> Bytes {
+pub(crate) fn row_key(index: u64) -> Bytes {
     Bytes::copy_from_slice(&index.to_be_bytes())
 }
 
 /// Entry, leaf hash, side record.
-fn row_value(item: &LogRow) -> Bytes {
+pub(crate) fn row_value(item: &LogRow) -> Bytes {
     let mut value = Vec::with_capacity(item.entry.len() + item.leaf.len() + item.side.len());
     value.extend_from_slice(&item.entry);
     value.extend_from_slice(&item.leaf);

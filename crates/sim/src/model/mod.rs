@@ -140,6 +140,7 @@ impl Model {
                 Ok(Outcome::Done)
             }
             Op::DeleteAccessKey(op) => self.delete_access_key(&op.access_key),
+            Op::PutNode(_) | Op::BeginEpoch(_) => Ok(Outcome::Done),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -215,5 +216,7 @@ fn window(op: &Op) -> (u8, String) {
         Op::AbortUpload(op) => (10, key(&op.bucket, &op.key)),
         Op::PutAccessKey(op) => (11, access_key(&op.access_key)),
         Op::DeleteAccessKey(op) => (12, access_key(&op.access_key)),
+        Op::PutNode(op) => (13, format!("node {}", op.member.replica)),
+        Op::BeginEpoch(_) => (14, "epoch".to_owned()),
     }
 }

@@ -99,6 +99,14 @@ impl FjallState {
         }
     }
 
+    /// A view that later batches do not change, and the `applied` of the last batch that it has.
+    pub fn frozen(&self) -> Result<(Snapshot, Option<Vec<u8>>), StateError> {
+        let snapshot = self.database.snapshot();
+        let applied = snapshot.get(&self.meta, APPLIED_KEY).map_err(|error| self.failed(error))?;
+        let applied = applied.map(|applied| applied.to_vec());
+        Ok((Arc::new(FjallSnapshot { state: self.clone(), snapshot }), applied))
+    }
+
     fn table(&self, table: Table) -> &Keyspace {
         match table {
             Table::Catalog => &self.tables[0],

@@ -1,0 +1,235 @@
+//! Changes of the group's members, one at a time, while it works (`consensus.md`, section 8).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::query;
+use catalog::rows::NodeRow;
+use dace::{Membership, Reconfig, ReconfigError};
+use ledger::policy::Policy;
+use tokio::sync::{oneshot, watch};
+use types::command::{Member, PutNode};
+use types::sign::Signer as _;
+use types::state::ReadError;
+use types::{Op, Outcome, ReplicaId};
+
+use crate::engine::inbox::Rejected;
+use crate::engine::{Changing, Submitted};
+use crate::error::WriteError;
+use crate::node::{Node, Shared};
+
+/// What is to change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// This node becomes a member.
+    Add(ReplicaId),
+    /// This member leaves.
+    Remove(ReplicaId),
+    /// The second takes the place of the first.
+    Replace(ReplicaId, ReplicaId),
+    /// So many may fail.
+    Faults(u32),
+}
+
+/// Why the members were not changed. Each message says what to do next.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The directory of the cluster has no such node.
+    #[error("node {0} is not known to this cluster: let it join first (`entangle cluster token`), or look at `entangle status` for its number")]
+    Unknown(ReplicaId),
+    /// It is a member already.
+    #[error("node {0} is a member already")]
+    Member(ReplicaId),
+    /// It is no member.
+    #[error("node {0} is no member; `entangle status` names those that are")]
+    NoMember(ReplicaId),
+    /// It is the last one.
+    #[error("node {0} is the only member: without it the data would be gone; add another one first")]
+    Last(ReplicaId),
+    /// A group of so many survives no such number of failures.
+    #[error("a group of {members} members survives at most {most} failures, and from three members on at least one")]
+    Faults {
+        /// Members.
+        members: usize,
+        /// What is possible.
+        most: u32,
+    },
+    /// The core refused it.
+    #[error("{0}")]
+    Consensus(String),
+    /// Another change came first.
+    #[error("another change of the members came first, and epoch {0} began with that: look at `entangle status`, and ask again if it is still wanted")]
+    Overtaken(u32),
+    /// The node takes no work.
+    #[error(transparent)]
+    Refused(#[from] WriteError),
+    /// The directory could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// How long a change is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many may fail by default: as many as possible.
+pub(crate) fn faults_of(members: usize) -> u32 {
+    u32::try_from(members.saturating_sub(1) / 2).unwrap_or(0)
+}
+
+/// The next epoch that a change asks for.
+fn next(present: &Membership, change: Change) -> Result<Reconfig, ChangeError> {
+    let mut members = present.members.clone();
+    let leave = |members: &mut Vec<ReplicaId>, node: ReplicaId| {
+        let at = members.binary_search(&node).map_err(|_| ChangeError::NoMember(node))?;
+        members.remove(at);
+        Ok::<(), ChangeError>(())
+    };
+    let enter = |members: &mut Vec<ReplicaId>, node: ReplicaId| match members.binary_search(&node) {
+        Ok(_) => Err(ChangeError::Member(node)),
+        Err(at) => {
+            members.insert(at, node);
+            Ok(())
+        }
+    };
+    let mut f = None;
+    match change {
+        Change::Add(node) => enter(&mut members, node)?,
+        Change::Remove(node) if members == [node] => return Err(ChangeError::Last(node)),
+        Change::Remove(node) => leave(&mut members, node)?,
+        Change::Replace(old, new) => {
+            leave(&mut members, old)?;
+            enter(&mut members, new)?;
+            f = Some(present.f);
+        }
+        Change::Faults(faults) => f = Some(faults),
+    }
+    let most = faults_of(members.len());
+    let f = f.unwrap_or(most);
+    if f > most || (f == 0 && members.len() > 2) {
+        return Err(ChangeError::Faults { members: members.len(), most });
+    }
+    Ok(Reconfig { members, f, logic: present.logic })
+}
+
+impl Shared {
+    /// The policy that verifies what the members sign: the founders and the nodes of the directory.
+    pub(crate) fn policy(&self) -> String {
+        let mut members: Vec<Member> = self.genesis.members.clone();
+        let known = self.read(|rows| query::nodes(rows)).unwrap_or_default();
+        let joined = known.into_iter().map(|row| row.node.member);
+        members.extend(joined.filter(|joined| members_lack(&self.genesis.members, joined.replica)));
+        members.sort_by_key(|member| member.replica);
+        let genesis = &self.genesis;
+        let of = |members: &[Member]| {
+            Policy::of_group(&genesis.origin, &self.keys.node.public_key(), members, genesis.quorum)
+        };
+        let policy = of(&members).or_else(|_| of(&genesis.members));
+        policy.map(|policy| policy.to_string()).expect("the founders' was made at the start")
+    }
+}
+
+fn members_lack(members: &[Member], replica: ReplicaId) -> bool {
+    members.iter().all(|member| member.replica != replica)
+}
+
+impl Node {
+    /// The newest epoch that is known here: who the members are, and how many may fail.
+    #[must_use]
+    pub fn membership(&self) -> Arc<Membership> {
+        self.shared.membership()
+    }
+
+    /// To be told of every new epoch.
+    #[must_use]
+    pub fn memberships(&self) -> watch::Receiver<Arc<Membership>> {
+        self.shared.membership.subscribe()
+    }
+
+    /// The nodes that the directory of the cluster names; founders may be missing.
+    pub fn nodes(&self) -> Result<Vec<NodeRow>, ReadError> {
+        self.shared.read(|rows| query::nodes(rows))
+    }
+
+    /// Adds a node to the directory, or replaces what stands there of it; durable when it returns.
+    pub async fn put_node(&self, principal: &str, node: PutNode) -> Result<Outcome, WriteError> {
+        self.configure(principal, Op::PutNode(node)).await
+    }
+
+    /// Changes the members. Returns when the new epoch has begun here, with it.
+    pub async fn change(&self, change: Change) -> Result<Arc<Membership>, ChangeError> {
+        let shared = &self.shared;
+        shared.ready()?;
+        if let Change::Add(node) | Change::Replace(_, node) = change {
+            let is_founder = !members_lack(&shared.genesis.members, node);
+            let is_known = is_founder || self.nodes()?.iter().any(|row| row.node.member.replica == node);
+            if !is_known {
+                return Err(ChangeError::Unknown(node));
+            }
+        }
+        let next = next(&shared.membership(), change)?;
+        let mut memberships = self.memberships();
+        let (answer, answered) = oneshot::channel();
+        match shared.inbox.submit(Submitted::Change(Changing { next, answer })) {
+            Ok(()) => {}
+            Err(Rejected::Full) => return Err(WriteError::SlowDown("its queue of commands is full").into()),
+            Err(Rejected::Closed) => return Err(shared.running().err().unwrap_or(WriteError::Stopping).into()),
+        }
+        let (epoch, id) = answered.await.map_err(|_| shared.running().err().unwrap_or(WriteError::Stopping))??;
+        let begun = memberships.wait_for(|membership| membership.epoch > epoch);
+        let begun = tokio::time::timeout(PATIENCE, begun).await.map_err(|_| WriteError::TimedOut)?;
+        let membership = begun.map_err(|_| WriteError::Stopping)?.clone();
+        match membership.entry {
+            Some(entry) if entry.reconfig == id => Ok(membership),
+            _ => Err(ChangeError::Overtaken(membership.epoch.0)),
+        }
+    }
+}
+
+impl From<ReconfigError> for ChangeError {
+    fn from(error: ReconfigError) -> Self {
+        let advice = match &error {
+            ReconfigError::Connected { .. } => "; see that the nodes of the new group run and that this one reaches them",
+            ReconfigError::Unfinished(_) => "; try again in a moment",
+            ReconfigError::Malformed(_) => "",
+            ReconfigError::Submit(error) => return crate::engine::refused(*error).into(),
+        };
+        Self::Consensus(format!("{error}{advice}"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use types::Epoch;
+
+    use super::*;
+
+    fn of(members: &[u32], f: u32) -> Membership {
+        let members = members.iter().copied().map(ReplicaId).collect();
+        Membership { epoch: Epoch(1), members, f, logic: 1, entry: None }
+    }
+
+    fn after(present: &Membership, change: Change) -> (Vec<u32>, u32) {
+        let next = next(present, change).unwrap();
+        (next.members.iter().map(|member| member.0).collect(), next.f)
+    }
+
+    #[test]
+    fn groups_grow_and_shrink_and_survive_what_they_can() {
+        assert_eq!(after(&of(&[1], 0), Change::Add(ReplicaId(2))), (vec![1, 2], 0));
+        assert_eq!(after(&of(&[1, 3], 0), Change::Add(ReplicaId(2))), (vec![1, 2, 3], 1));
+        assert_eq!(after(&of(&[1, 2, 3, 4, 5], 1), Change::Replace(ReplicaId(2), ReplicaId(9))), (vec![1, 3, 4, 5, 9], 1));
+        assert_eq!(after(&of(&[1, 2, 3], 1), Change::Remove(ReplicaId(1))), (vec![2, 3], 0));
+        assert_eq!(after(&of(&[1, 2, 3, 4, 5], 1), Change::Faults(2)), (vec![1, 2, 3, 4, 5], 2));
+    }
+
+    #[test]
+    fn what_makes_no_group_is_refused() {
+        let three = of(&[1, 2, 3], 1);
+        assert!(matches!(next(&three, Change::Add(ReplicaId(3))), Err(ChangeError::Member(_))));
+        assert!(matches!(next(&three, Change::Remove(ReplicaId(4))), Err(ChangeError::NoMember(_))));
+        assert!(matches!(next(&of(&[1], 0), Change::Remove(ReplicaId(1))), Err(ChangeError::Last(_))));
+        assert!(matches!(next(&three, Change::Faults(0) ), Err(ChangeError::Faults { .. })));
+        assert!(matches!(next(&three, Change::Faults(2)), Err(ChangeError::Faults { .. })));
+    }
+}

@@ -1,0 +1,74 @@
+//! What one node asks another for, and the answers (`docs/formats/peer.md`).
+
+use bytes::Bytes;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use super::chunks::{self, WireChunk};
+use super::wire::{FrameError, VERSION};
+use super::{Link, snapshot};
+use crate::node::Shared;
+
+/// A request.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(crate) enum Request {
+    /// The bytes of a chunk.
+    #[n(0)]
+    Give(#[n(0)] WireChunk),
+    /// Fetch this chunk from the asker and place it, durably. The answer is empty.
+    #[n(1)]
+    Keep(#[n(0)] WireChunk),
+    /// Hold a snapshot of the stored state ready ([`snapshot::Offer`]).
+    #[n(2)]
+    Snapshot,
+    /// Rows of a table of a snapshot, behind this key ([`snapshot::Rows`]).
+    #[n(3)]
+    Rows(#[n(0)] u64, #[n(1)] u8, #[n(2)] Option<ByteVec>),
+    /// Entries of the log of a snapshot, from this one on ([`snapshot::Entries`]).
+    #[n(4)]
+    Entries(#[n(0)] u64, #[n(1)] u64),
+    /// How the group was founded: the encoded [`types::command::Genesis`].
+    #[n(5)]
+    Founding,
+}
+
+impl Request {
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        encode(self)
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, FrameError> {
+        decode(bytes)
+    }
+}
+
+/// A version byte, then CBOR.
+pub(crate) fn encode<T: Encode<()>>(value: &T) -> Bytes {
+    let mut out = vec![VERSION];
+    minicbor::encode(value, &mut out).expect("writing to a vector cannot fail");
+    out.into()
+}
+
+/// The inverse of [`encode`].
+pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, FrameError> {
+    let (version, rest) = bytes.split_first().ok_or(FrameError::Len(0))?;
+    if *version != VERSION {
+        return Err(FrameError::Version(*version));
+    }
+    minicbor::decode(rest).map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
+/// Answers a request of another node.
+pub(crate) async fn answer(shared: &Shared, link: Option<&dyn Link>, bytes: &[u8]) -> Result<Bytes, String> {
+    match Request::from_bytes(bytes).map_err(|error| error.to_string())? {
+        Request::Give(chunk) => chunks::give(shared, chunk).await,
+        Request::Keep(chunk) => {
+            let link = link.ok_or("the link is closed")?;
+            chunks::keep(shared, link, chunk).await.map(|()| Bytes::new())
+        }
+        Request::Snapshot => snapshot::offer(shared).await,
+        Request::Rows(number, table, after) => snapshot::rows(shared, number, table, after.map(Vec::from)).await,
+        Request::Entries(number, from) => snapshot::entries(shared, number, from).await,
+        Request::Founding => Ok(encode(&shared.genesis)),
+    }
+}
