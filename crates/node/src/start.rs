@@ -647,6 +647,7 @@ fn spawn(
         reads: HashMap::new(),
         again: Vec::new(),
         voided: Vec::new(),
+        held: Vec::new(),
         heads: Vec::new(),
         heads_due_ns: None,
         heads_under_way: (Epoch(0), 0),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dace::{Membership, SubmitError};
 use store::journal::{Append, Base, Flushed, Kept, KeptKind, Record};
 use store::state::FjallState;
-use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX};
+use types::limits::{BATCH_LEN_MAX, BATCH_RECORDS_MAX, SUBMIT_QUEUE_MAX};
 use types::{Command, CommandId, Epoch, Timestamp};
 
 use super::inbox::Inbox;
@@ -42,6 +42,8 @@ pub(crate) struct Loop {
     pub(crate) again: Vec<Reading>,
     /// Commands of clients that came to nothing with their epoch, by the id that they had.
     pub(crate) voided: Vec<(CommandId, Command)>,
+    /// Proposals that wait for the next epoch.
+    pub(crate) held: Vec<Proposal>,
     /// Heads to be kept, which wait for records to share a flush with; and until when, on the monotonic clock.
     pub(crate) heads: Vec<Kept>,
     pub(crate) heads_due_ns: Option<u64>,
@@ -86,6 +88,9 @@ impl Loop {
         }
         for reading in self.again.drain(..) {
             Submitted::Read(reading).refuse(end.clone());
+        }
+        for proposal in self.held.drain(..) {
+            Submitted::Write(Box::new(proposal)).refuse(end.clone());
         }
         self.waiting.clear();
         self.tell_sealing(SealingMessage::Stop);
@@ -159,8 +164,11 @@ impl Loop {
 
     fn propose(&mut self, proposal: Proposal) {
         let Proposal { command, submission, answer } = proposal;
-        match self.replica.handle_submit(clock::now(), command, submission) {
+        match self.replica.handle_submit(clock::now(), command.clone(), submission.clone()) {
             Ok((epoch, id)) => self.waiting.insert(epoch, id, answer),
+            Err(error) if self.waits_for_epoch(error) && self.held.len() < SUBMIT_QUEUE_MAX => {
+                self.held.push(Proposal { command, submission, answer });
+            }
             Err(error) => {
                 // The receiver may be gone: its client went away.
                 let _ = answer.send(Err(refused(error)));
@@ -180,19 +188,24 @@ impl Loop {
             };
             match again {
                 Ok((epoch, new)) => self.waiting.rename(id, epoch, new),
-                // The next epoch is not entered yet.
-                Err(SubmitError::Sealed | SubmitError::NotStarted | SubmitError::Clock) if self.may_come() => {
-                    self.voided.push((id, command));
-                }
+                Err(error) if self.waits_for_epoch(error) => self.voided.push((id, command)),
                 Err(error) => self.waiting.refuse(id, refused(error)),
             }
+        }
+        for proposal in core::mem::take(&mut self.held) {
+            self.propose(proposal);
         }
         self.drain(None)
     }
 
-    /// Whether this replica is a member of the newest epoch.
-    fn may_come(&self) -> bool {
-        self.shared.membership().has(self.shared.replica)
+    /// Whether what was refused can be taken soon: the next epoch is under way, and this replica is a member of it.
+    fn waits_for_epoch(&mut self, error: SubmitError) -> bool {
+        let is_between = match error {
+            SubmitError::Sealed => true,
+            SubmitError::NotStarted | SubmitError::Clock => self.replica.consensus().is_changing(),
+            SubmitError::Full | SubmitError::TooLong(_) => false,
+        };
+        is_between && self.shared.membership().has(self.shared.replica)
     }
 
     fn begin_read(&mut self, reading: Reading) {
@@ -200,7 +213,7 @@ impl Loop {
             Ok(read) => {
                 self.reads.insert(read, reading);
             }
-            Err(SubmitError::Sealed) if self.may_come() => self.again.push(reading),
+            Err(error) if self.waits_for_epoch(error) && self.again.len() < SUBMIT_QUEUE_MAX => self.again.push(reading),
             Err(error) => Submitted::Read(reading).refuse(refused(error)),
         }
     }

@@ -127,7 +127,10 @@ pub struct Group {
     folder: tempfile::TempDir,
     pub net: Net,
     members: Vec<Member>,
+    /// How many of them found the group; the others wait to be added.
+    founders: usize,
     faults: u32,
+    pub checkpoint_len: u64,
     pub nodes: Vec<Option<Node>>,
 }
 
@@ -142,6 +145,25 @@ impl Group {
             group.is_ready(replica).await;
         }
         group
+    }
+
+    /// Nodes that run and are linked, of which the first few are members.
+    pub async fn start_with(nodes: u32, founders: u32, faults: u32, delay: Duration) -> Self {
+        let mut group = Self::found(nodes, faults, delay);
+        group.founders = founders as usize;
+        for replica in 1..=nodes {
+            group.start_node(replica);
+        }
+        for replica in 1..=founders {
+            group.is_ready(replica).await;
+        }
+        group
+    }
+
+    /// What the directory is to say of a node.
+    pub fn entry_of(&self, replica: u32) -> types::command::PutNode {
+        let member = self.members[replica as usize - 1].clone();
+        types::command::PutNode { member, region: "somewhere".to_owned(), mesh: format!("node-{replica}:7443") }
     }
 
     /// Folders and keys of members, of which none runs.
@@ -159,7 +181,8 @@ impl Group {
             members.push(Member { replica: ReplicaId(replica), name, key: opened.node.public_key() });
         }
         let empty = (0..nodes).map(|_| None).collect();
-        Self { folder, net: Net::new(nodes, delay), members, faults, nodes: empty }
+        let founders = members.len();
+        Self { folder, net: Net::new(nodes, delay), members, founders, faults, checkpoint_len: 256 << 20, nodes: empty }
     }
 
     pub fn folder(&self) -> &Path {
@@ -184,11 +207,12 @@ impl Group {
     pub fn start_unlinked(&mut self, replica: u32) {
         let mut config = NodeConfig::new(self.folder.path().join(replica.to_string()));
         config.reserve_len = 0;
+        config.checkpoint_len = self.checkpoint_len;
         config.write_timeout = Duration::from_secs(20);
         config.group = Some(GroupConfig {
             cluster: cluster(),
             replica: ReplicaId(replica),
-            members: self.members.clone(),
+            members: self.members[..self.founders].to_vec(),
             faults: self.faults,
         });
         self.nodes[replica as usize - 1] = Some(Node::start(config).unwrap());
