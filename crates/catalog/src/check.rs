@@ -5,8 +5,8 @@ use types::Refusal;
 use types::command::{Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Op, PutNode, Versioning};
 use types::limits::{
     ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, EPOCH_LEN_MAX, ETAG_LEN_MAX, ETAGS_MAX,
-    INLINE_BODY_LEN_MAX, KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX, SYSTEM_METADATA_LEN_MAX,
-    TEXT_LEN_MAX, USER_METADATA_LEN_MAX,
+    INLINE_BODY_LEN_MAX, KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX,
+    SYSTEM_METADATA_LEN_MAX, TEXT_LEN_MAX, USER_METADATA_LEN_MAX,
 };
 use types::object::{Body, Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement};
 
@@ -65,7 +65,9 @@ pub(crate) fn command(command: &Command) -> Checked {
         }
         Op::DeleteAccessKey(delete) => access_key(&delete.access_key),
         Op::PutNode(put) => node(put),
-        Op::BeginEpoch(begin) => ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long"),
+        Op::BeginEpoch(begin) => {
+            ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long")
+        }
     }
 }
 

@@ -35,7 +35,9 @@ pub enum Change {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The directory of the cluster has no such node.
-    #[error("node {0} is not known to this cluster: let it join first (`entangle cluster token`), or look at `entangle status` for its number")]
+    #[error(
+        "node {0} is not known to this cluster: let it join first (`entangle cluster token`), or look at `entangle status` for its number"
+    )]
     Unknown(ReplicaId),
     /// It is a member already.
     #[error("node {0} is a member already")]
@@ -58,7 +60,9 @@ pub enum ChangeError {
     #[error("{0}")]
     Consensus(String),
     /// Another change came first.
-    #[error("another change of the members came first, and epoch {0} began with that: look at `entangle status`, and ask again if it is still wanted")]
+    #[error(
+        "another change of the members came first, and epoch {0} began with that: look at `entangle status`, and ask again if it is still wanted"
+    )]
     Overtaken(u32),
     /// The node takes no work.
     #[error(transparent)]
@@ -188,7 +192,9 @@ impl Node {
 impl From<ReconfigError> for ChangeError {
     fn from(error: ReconfigError) -> Self {
         let advice = match &error {
-            ReconfigError::Connected { .. } => "; see that the nodes of the new group run and that this one reaches them",
+            ReconfigError::Connected { .. } => {
+                "; see that the nodes of the new group run and that this one reaches them"
+            }
             ReconfigError::Unfinished(_) => "; try again in a moment",
             ReconfigError::Malformed(_) => "",
             ReconfigError::Submit(error) => return crate::engine::refused(*error).into(),
@@ -218,7 +224,10 @@ mod tests {
     fn groups_grow_and_shrink_and_survive_what_they_can() {
         assert_eq!(after(&of(&[1], 0), Change::Add(ReplicaId(2))), (vec![1, 2], 0));
         assert_eq!(after(&of(&[1, 3], 0), Change::Add(ReplicaId(2))), (vec![1, 2, 3], 1));
-        assert_eq!(after(&of(&[1, 2, 3, 4, 5], 1), Change::Replace(ReplicaId(2), ReplicaId(9))), (vec![1, 3, 4, 5, 9], 1));
+        assert_eq!(
+            after(&of(&[1, 2, 3, 4, 5], 1), Change::Replace(ReplicaId(2), ReplicaId(9))),
+            (vec![1, 3, 4, 5, 9], 1)
+        );
         assert_eq!(after(&of(&[1, 2, 3], 1), Change::Remove(ReplicaId(1))), (vec![2, 3], 0));
         assert_eq!(after(&of(&[1, 2, 3, 4, 5], 1), Change::Faults(2)), (vec![1, 2, 3, 4, 5], 2));
     }
@@ -229,7 +238,7 @@ mod tests {
         assert!(matches!(next(&three, Change::Add(ReplicaId(3))), Err(ChangeError::Member(_))));
         assert!(matches!(next(&three, Change::Remove(ReplicaId(4))), Err(ChangeError::NoMember(_))));
         assert!(matches!(next(&of(&[1], 0), Change::Remove(ReplicaId(1))), Err(ChangeError::Last(_))));
-        assert!(matches!(next(&three, Change::Faults(0) ), Err(ChangeError::Faults { .. })));
+        assert!(matches!(next(&three, Change::Faults(0)), Err(ChangeError::Faults { .. })));
         assert!(matches!(next(&three, Change::Faults(2)), Err(ChangeError::Faults { .. })));
     }
 }

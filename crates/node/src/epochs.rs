@@ -75,10 +75,12 @@ impl EpochFolders {
                 bytes => bytes.map_err(|source| io(&path, source))?,
             };
             let membership = Membership::from_bytes(&bytes).filter(|of| of.epoch == Epoch(number));
-            found.push(membership.ok_or_else(|| StartError::Journal(format!(
-                "{} does not hold epoch {number}; put it back from a copy of this folder, or replace this node",
-                path.display()
-            )))?);
+            found.push(membership.ok_or_else(|| {
+                StartError::Journal(format!(
+                    "{} does not hold epoch {number}; put it back from a copy of this folder, or replace this node",
+                    path.display()
+                ))
+            })?);
         }
         found.sort_by_key(|membership| membership.epoch);
         Ok(found)

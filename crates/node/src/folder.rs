@@ -142,7 +142,10 @@ impl StateFolder {
         let number = match fs::read_to_string(&path) {
             Err(missing) if missing.kind() == ErrorKind::NotFound => 0,
             text => text.map_err(|source| io(&path, source))?.trim_end().parse().map_err(|_| {
-                StartError::State(format!("{} does not hold a number; put it back from a copy of this folder", path.display()))
+                StartError::State(format!(
+                    "{} does not hold a number; put it back from a copy of this folder",
+                    path.display()
+                ))
             })?,
         };
         Ok(Self { root: root.to_owned(), number })
@@ -178,7 +181,8 @@ impl StateFolder {
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let is_state = name == "state" || name.strip_prefix("state-").is_some_and(|number| number.parse::<u32>().is_ok());
+            let is_state =
+                name == "state" || name.strip_prefix("state-").is_some_and(|number| number.parse::<u32>().is_ok());
             if is_state && path != own {
                 fs::remove_dir_all(&path)?;
             }

@@ -174,7 +174,9 @@ impl Shared {
         }
         let membership = self.membership();
         if !membership.has(self.replica) {
-            return Err(WriteError::NotReady("it is no member of its group: add it with `entangle cluster add`".to_owned()));
+            return Err(WriteError::NotReady(
+                "it is no member of its group: add it with `entangle cluster add`".to_owned(),
+            ));
         }
         let reachable = self.reachable.load(Ordering::Relaxed);
         if reachable < membership.recovery_size() {

@@ -50,7 +50,8 @@ pub(crate) fn sign_checkpoint(shared: &Shared, head: Head) -> Vec<u8> {
     let mut signed = SignedCheckpoint::sign(checkpoint, shared.keys.node.as_ref())
         .expect("the origin of the genesis makes a checkpoint");
     let founder = shared.genesis.members.iter().find(|member| member.replica == shared.replica);
-    let name = founder.map_or_else(|| crate::start::name_of(shared.genesis.cluster, shared.replica), |me| me.name.clone());
+    let name =
+        founder.map_or_else(|| crate::start::name_of(shared.genesis.cluster, shared.replica), |me| me.name.clone());
     signed.cosign(&name, shared.keys.node.as_ref(), clock::now().wall_ns / 1_000_000_000);
     signed.to_string().into_bytes()
 }

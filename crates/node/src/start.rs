@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::{Arc, OnceLock, mpsc};
 
+use arc_swap::ArcSwap;
 use dace::{EpochJournal, Membership, Remains, Stored};
 use ledger::Entry;
 use ledger::policy::Policy;
-use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use store::disk::{Disk, RealDisk};
 use store::journal::{Journal, JournalOptions, KeptKind, Replayed};
@@ -37,8 +37,8 @@ use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
 use crate::node::{Node, Published, Shared, Writers};
 use crate::peer::Peers;
-use crate::peer::snapshot::Snapshots;
 use crate::peer::feed::from_stored;
+use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::ObjectCache;
 use crate::replica::overlay::{Layered, Overlay};
@@ -235,8 +235,8 @@ pub(crate) fn recover(
     let mut journals = BTreeMap::new();
     let firsts = journal.filter(|_| is_founder).map(|disk| (first.clone(), disk));
     for (membership, disk) in firsts.into_iter().chain(later) {
-        let (journal, report) = Journal::open(disk, options, keys.node.clone())
-            .map_err(|error| StartError::Journal(error.to_string()))?;
+        let (journal, report) =
+            Journal::open(disk, options, keys.node.clone()).map_err(|error| StartError::Journal(error.to_string()))?;
         if let Some(torn) = &report.torn {
             tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
         }
@@ -458,7 +458,8 @@ impl Recovered {
                     Step::Over(epoch) => self.folders.iter().try_for_each(|folders| folders.set_over(epoch))?,
                     Step::Closed(epoch) => {
                         self.append(said.take())?;
-                        if let Some(folders) = self.folders.as_ref().filter(|_| self.journals.remove(&epoch).is_some()) {
+                        if let Some(folders) = self.folders.as_ref().filter(|_| self.journals.remove(&epoch).is_some())
+                        {
                             folders.end(epoch)?;
                         }
                     }
@@ -483,7 +484,9 @@ impl Recovered {
     /// An epoch begins here that has no journal yet.
     fn begin(&mut self, membership: Membership) -> Result<(), StartError> {
         let epoch = membership.epoch;
-        let Some(folders) = self.folders.as_ref().filter(|_| !self.journals.contains_key(&epoch)) else { return Ok(()) };
+        let Some(folders) = self.folders.as_ref().filter(|_| !self.journals.contains_key(&epoch)) else {
+            return Ok(());
+        };
         folders.begin(&membership)?;
         let journal = journals::open(folders, epoch, self.options, self.signer.clone())?;
         self.journals.insert(epoch, (membership.clone(), journal));
@@ -622,14 +625,8 @@ fn spawn(
     let neighbours = Neighbours::new(tokio::runtime::Handle::current(), is_alone);
     let (sealing, messages) = mpsc::channel();
     let head = sealer.head();
-    let mut seals = Sealing {
-        sealer,
-        shared: shared.clone(),
-        inbox: inbox.clone(),
-        messages,
-        keeping: VecDeque::new(),
-        signed,
-    };
+    let mut seals =
+        Sealing { sealer, shared: shared.clone(), inbox: inbox.clone(), messages, keeping: VecDeque::new(), signed };
     if head.size > 0 && signed.is_none_or(|signed| head.size >= signed.size) {
         seals.keep(head);
     }

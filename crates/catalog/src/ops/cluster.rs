@@ -66,7 +66,9 @@ pub(super) fn put_node(run: &mut Run<'_>, op: &PutNode) -> Result<Outcome, Stop>
     let founder = founders.find(|member| member.replica == op.member.replica);
     let key_before = known.as_ref().map(|row| row.node.member.key).or(founder.map(|member| member.key));
     if key_before.is_some_and(|before| before != op.member.key) {
-        return Err(Refusal::Invalid("a node of this number has another key: a new node gets a new number".to_owned()).into());
+        return Err(
+            Refusal::Invalid("a node of this number has another key: a new node gets a new number".to_owned()).into()
+        );
     }
     if known.is_none() && count(&run.draft, &key::all_nodes(), NODES_MAX)? >= NODES_MAX {
         return Err(Refusal::Invalid(format!("a cluster has at most {NODES_MAX} nodes")).into());

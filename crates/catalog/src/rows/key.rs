@@ -3,9 +3,9 @@
 //! A bucket name holds no NUL, so a NUL ends it. An object key may hold any character, NUL too: it either
 //! comes last, or is escaped (`00` becomes `00 ff`) and ended by `00 00`, which keeps the order.
 
-use types::{OrderKey, ReplicaId};
 use types::object::PlacementId;
 use types::state::ReadError;
+use types::{OrderKey, ReplicaId};
 
 const GENESIS: u8 = b'g';
 const NODE: u8 = b'n';

@@ -18,8 +18,7 @@ impl Loop {
     /// Somebody wants other members.
     pub(crate) fn change(&mut self, changing: Changing) {
         let connected = self.neighbours.connected();
-        let proposed =
-            self.replica.consensus().handle_reconfig(clock::now(), &changing.next, &connected, random());
+        let proposed = self.replica.consensus().handle_reconfig(clock::now(), &changing.next, &connected, random());
         // Who asked may be gone.
         let _ = changing.answer.send(proposed.map_err(Into::into));
     }
@@ -102,5 +101,7 @@ pub(crate) fn membership_of(
 /// The epoch that stands in the state; `None`: the first.
 pub(crate) fn stored_membership(rows: &dyn types::state::StateRead) -> Result<Option<Membership>, String> {
     let Some(row) = catalog::query::epoch(rows).map_err(|error| error.to_string())? else { return Ok(None) };
-    Membership::from_bytes(&row.membership).map(Some).ok_or_else(|| "the state holds an epoch that cannot be read".to_owned())
+    Membership::from_bytes(&row.membership)
+        .map(Some)
+        .ok_or_else(|| "the state holds an epoch that cannot be read".to_owned())
 }

@@ -88,8 +88,8 @@ pub(crate) fn open(
 ) -> Result<Journal, StartError> {
     let path = folders.journal(epoch);
     let disk = RealDisk::open(&path).map_err(|source| StartError::Io { path, source })?;
-    let (journal, report) = Journal::open(Arc::new(disk), options, signer)
-        .map_err(|error| StartError::Journal(error.to_string()))?;
+    let (journal, report) =
+        Journal::open(Arc::new(disk), options, signer).map_err(|error| StartError::Journal(error.to_string()))?;
     if let Some(torn) = &report.torn {
         tracing::info!(file = %torn.file, offset = torn.offset, "removed a flush that a crash cut short; it was never acknowledged");
     }

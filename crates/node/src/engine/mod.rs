@@ -61,6 +61,8 @@ pub(crate) struct Reading {
     pub(crate) whole: bool,
     /// Rounds that found no quiet instant.
     pub(crate) contended: u32,
+    /// When it was asked for, in ns of the monotonic clock.
+    pub(crate) since_ns: u64,
     pub(crate) answer: oneshot::Sender<Result<Option<View>, WriteError>>,
 }
 

@@ -36,8 +36,8 @@ const VOUCH_PATIENCE_NS: u64 = 3_000 * MS;
 const FOUND_NS: u64 = 20 * MS;
 /// How long a member leaves it to those before it to found the group, for each of them.
 const FOUND_PATIENCE_NS: u64 = 2_000 * MS;
-/// Between two notices of the same epochs: one may be lost.
-const NOTICE_NS: u64 = 1_000 * MS;
+/// Between two notices of the same epochs: one may be lost, and who is no member hears nothing else.
+const NOTICE_NS: u64 = 250 * MS;
 
 /// The own journal's way to a peer.
 #[derive(Default)]
@@ -198,7 +198,14 @@ impl Neighbours {
     }
 
     /// Feeds a peer that answered the hello of the present session.
-    fn feed(&mut self, to: ReplicaId, session: u64, after: u64, journals: &BTreeMap<Epoch, EpochJournal>, group: types::GroupId) {
+    fn feed(
+        &mut self,
+        to: ReplicaId,
+        session: u64,
+        after: u64,
+        journals: &BTreeMap<Epoch, EpochJournal>,
+        group: types::GroupId,
+    ) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         let Some(epoch) = peer.fed_in(session) else { return };
         let (Some(link), Some(journal)) = (peer.link.clone(), journals.get(&epoch)) else { return };
@@ -434,7 +441,9 @@ impl Loop {
             }
         }
         // Members of which nothing was heard yet are silent, too.
-        for replica in consensus.peers().filter(|replica| !self.neighbours.peers.contains_key(replica)).collect::<Vec<_>>() {
+        for replica in
+            consensus.peers().filter(|replica| !self.neighbours.peers.contains_key(replica)).collect::<Vec<_>>()
+        {
             consensus.suspect(now, replica, true);
         }
         // Those of unknown distance come last.
@@ -458,7 +467,10 @@ impl Loop {
         let now = clock::now();
         let status = self.replica.status();
         let is_running = status.is_some_and(|status| status.phase == dace::Phase::Running);
-        self.shared.opened.store(is_running, Ordering::Relaxed);
+        if is_running {
+            // What comes while a later epoch opens waits for it.
+            self.shared.opened.store(true, Ordering::Relaxed);
+        }
         if let Some(status) = status {
             self.shared.incarnation.store(status.incarnation.0, Ordering::Relaxed);
         }
@@ -519,7 +531,8 @@ impl Loop {
         let every = if self.is_busy() { BEAT_BUSY_NS } else { BEAT_IDLE_NS };
         let is_due = now.mono_ns >= self.neighbours.told_ns + every;
         let is_shared = |journal: &&EpochJournal| journal.membership.members.len() > 1;
-        let epochs: Vec<Epoch> = self.journals.by_epoch.values().filter(is_shared).map(|of| of.membership.epoch).collect();
+        let epochs: Vec<Epoch> =
+            self.journals.by_epoch.values().filter(is_shared).map(|of| of.membership.epoch).collect();
         for epoch in epochs {
             let Some(status) = self.replica.consensus().core(epoch).map(dace::Core::status) else { continue };
             let is_news = |journal: &EpochJournal| (status.appended, status.durable) != journal.told;

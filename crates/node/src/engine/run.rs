@@ -42,8 +42,8 @@ pub(crate) struct Loop {
     pub(crate) again: Vec<Reading>,
     /// Commands of clients that came to nothing with their epoch, by the id that they had.
     pub(crate) voided: Vec<(CommandId, Command)>,
-    /// Proposals that wait for the next epoch.
-    pub(crate) held: Vec<Proposal>,
+    /// Proposals that wait for the next epoch, or for the clocks of others, and since when.
+    pub(crate) held: Vec<(u64, Proposal)>,
     /// Heads to be kept, which wait for records to share a flush with; and until when, on the monotonic clock.
     pub(crate) heads: Vec<Kept>,
     pub(crate) heads_due_ns: Option<u64>,
@@ -59,6 +59,9 @@ pub(crate) struct Loop {
 /// How long a head waits for records to share a flush with, in ns: a client that writes one object after the
 /// other does not wait behind flushes for heads alone.
 const HEAD_WAIT_NS: u64 = 4_000_000;
+
+/// How long what needs the clocks of others waits for them, in ns, before it is refused.
+const CLOCK_PATIENCE_NS: u64 = 1_000_000_000;
 
 /// What one drain of the replica gave for the journal of one epoch.
 #[derive(Default)]
@@ -89,7 +92,7 @@ impl Loop {
         for reading in self.again.drain(..) {
             Submitted::Read(reading).refuse(end.clone());
         }
-        for proposal in self.held.drain(..) {
+        for (_, proposal) in self.held.drain(..) {
             Submitted::Write(Box::new(proposal)).refuse(end.clone());
         }
         self.waiting.clear();
@@ -118,7 +121,7 @@ impl Loop {
             }
             for submitted in submitted.drain(..) {
                 match submitted {
-                    Submitted::Write(proposal) => self.propose(*proposal),
+                    Submitted::Write(proposal) => self.propose(*proposal, None),
                     Submitted::Read(reading) => self.begin_read(reading),
                     Submitted::Change(changing) => self.change(changing),
                 }
@@ -162,12 +165,15 @@ impl Loop {
         Some(Duration::from_nanos(deadline.saturating_sub(clock::now().mono_ns).max(1)))
     }
 
-    fn propose(&mut self, proposal: Proposal) {
+    /// `since`: when it was first held, in ns of the monotonic clock.
+    fn propose(&mut self, proposal: Proposal, since: Option<u64>) {
         let Proposal { command, submission, answer } = proposal;
-        match self.replica.handle_submit(clock::now(), command.clone(), submission.clone()) {
+        let now = clock::now();
+        let since = since.unwrap_or(now.mono_ns);
+        match self.replica.handle_submit(now, command.clone(), submission.clone()) {
             Ok((epoch, id)) => self.waiting.insert(epoch, id, answer),
-            Err(error) if self.waits_for_epoch(error) && self.held.len() < SUBMIT_QUEUE_MAX => {
-                self.held.push(Proposal { command, submission, answer });
+            Err(error) if self.passes(error, since) && self.held.len() < SUBMIT_QUEUE_MAX => {
+                self.held.push((since, Proposal { command, submission, answer }));
             }
             Err(error) => {
                 // The receiver may be gone: its client went away.
@@ -188,21 +194,26 @@ impl Loop {
             };
             match again {
                 Ok((epoch, new)) => self.waiting.rename(id, epoch, new),
-                Err(error) if self.waits_for_epoch(error) => self.voided.push((id, command)),
+                Err(error) if self.passes(error, clock::now().mono_ns) => self.voided.push((id, command)),
                 Err(error) => self.waiting.refuse(id, refused(error)),
             }
         }
-        for proposal in core::mem::take(&mut self.held) {
-            self.propose(proposal);
+        for (since, proposal) in core::mem::take(&mut self.held) {
+            self.propose(proposal, Some(since));
         }
         self.drain(None)
     }
 
-    /// Whether what was refused can be taken soon: the next epoch is under way, and this replica is a member of it.
-    fn waits_for_epoch(&mut self, error: SubmitError) -> bool {
+    /// Whether what was refused can be taken soon: the next epoch is under way, and this replica is a member of it; or
+    /// the others have been silent for a moment only.
+    fn passes(&mut self, error: SubmitError, since_ns: u64) -> bool {
         let is_between = match error {
             SubmitError::Sealed => true,
-            SubmitError::NotStarted | SubmitError::Clock => self.replica.consensus().is_changing(),
+            SubmitError::NotStarted => self.replica.consensus().is_changing(),
+            SubmitError::Clock => {
+                let is_recent = clock::now().mono_ns < since_ns + CLOCK_PATIENCE_NS;
+                is_recent || self.replica.consensus().is_changing()
+            }
             SubmitError::Full | SubmitError::TooLong(_) => false,
         };
         is_between && self.shared.membership().has(self.shared.replica)
@@ -213,7 +224,9 @@ impl Loop {
             Ok(read) => {
                 self.reads.insert(read, reading);
             }
-            Err(error) if self.waits_for_epoch(error) && self.again.len() < SUBMIT_QUEUE_MAX => self.again.push(reading),
+            Err(error) if self.passes(error, reading.since_ns) && self.again.len() < SUBMIT_QUEUE_MAX => {
+                self.again.push(reading);
+            }
             Err(error) => Submitted::Read(reading).refuse(refused(error)),
         }
     }
@@ -309,7 +322,8 @@ impl Loop {
             self.changed(membership.clone());
         }
         self.journals.begin(membership).map_err(|error| error.to_string())?;
-        // The newest journal holds the newest head, too: an older one may go.
+        // The epoch before is over once members hold the state durably. The newest journal holds the newest head, too.
+        self.tell_sealing(SealingMessage::Checkpoint);
         self.tell_sealing(SealingMessage::KeepHead);
         self.neighbours.look_again();
         Ok(())
@@ -331,7 +345,8 @@ impl Loop {
     /// A record to be said: to the journal, in pieces that fit a flush, and to the peers.
     fn said(&mut self, drained: &mut Drained, epoch: Epoch, record: dace::Record) -> Result<(), String> {
         self.waiting.said(&record);
-        if let Some(journal) = self.journals.by_epoch.get(&epoch).filter(|journal| journal.membership.members.len() > 1) {
+        if let Some(journal) = self.journals.by_epoch.get(&epoch).filter(|journal| journal.membership.members.len() > 1)
+        {
             journal.tail.push(record.clone());
         }
         self.switch(drained, epoch)?;

@@ -23,6 +23,8 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 pub(crate) enum SealingMessage {
     /// Seal this block.
     Block(Block),
+    /// Make what is sealed durable now: an epoch that began waits for it.
+    Checkpoint,
     /// Have the newest head made durable once more, in the newest journal.
     KeepHead,
     /// Seal on from the state of another member. The answer is given when no block is sealed into the old one any more.
@@ -64,11 +66,13 @@ impl Sealing {
         let mut checkpointed = Instant::now();
         let mut sealed_since = false;
         loop {
+            let mut is_wanted = false;
             match self.messages.recv() {
                 Ok(SealingMessage::Block(block)) => {
                     self.seal(&block)?;
                     sealed_since = true;
                 }
+                Ok(SealingMessage::Checkpoint) => is_wanted = true,
                 Ok(SealingMessage::KeepHead) => {
                     let head = self.sealer.head();
                     if self.shared.config.ledger && head.size > 0 {
@@ -83,9 +87,8 @@ impl Sealing {
                 Ok(SealingMessage::Stop) | Err(_) => return Ok(()),
             }
             let grown = self.shared.journal_statistics().len.saturating_sub(journal_len);
-            if sealed_since
-                && (grown >= self.shared.config.checkpoint_len || checkpointed.elapsed() >= CHECKPOINT_AFTER)
-            {
+            let is_due = grown >= self.shared.config.checkpoint_len || checkpointed.elapsed() >= CHECKPOINT_AFTER;
+            if is_wanted || (sealed_since && is_due) {
                 let cut = self.sealer.checkpoint().map_err(|error| error.to_string())?;
                 self.inbox.tell(Event::Trim(cut));
                 journal_len = self.shared.journal_statistics().len;

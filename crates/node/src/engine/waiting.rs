@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use store::journal::Flushed;
 use tokio::sync::oneshot;
-use types::{CommandId, Epoch};
 use types::journal::RecordKind;
+use types::{CommandId, Epoch};
 
 use crate::error::WriteError;
 use crate::write::ack::{Answer, AnswerBatch};

@@ -239,7 +239,10 @@ async fn fetch_from(shared: &Arc<Shared>, link: &dyn Link, wanted: Timestamp) ->
     let cut = here.cut;
     let written = state.clone();
     let batch = StateBatch { writes: Vec::new(), applied: here.to_bytes() };
-    blocking(move || written.apply(batch).and_then(|()| written.sync())).await.map_err(not_stored)?.map_err(not_stored)?;
+    blocking(move || written.apply(batch).and_then(|()| written.sync()))
+        .await
+        .map_err(not_stored)?
+        .map_err(not_stored)?;
     Ok(Incoming { cut, state, folder })
 }
 

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use dace::{
-    Beat, Claim, Claims, Entry, EpochClaim, Fetched, Hello, Membership, Message, Notice, PeerBase, Record, Standing, Vouch,
-    Watermark,
+    Beat, Claim, Claims, Entry, EpochClaim, Fetched, Hello, Membership, Message, Notice, PeerBase, Record, Standing,
+    Vouch, Watermark,
 };
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -534,8 +534,7 @@ mod tests {
             body_hash: body_hash(&[9; 32], b"body"),
             decision: Some(Timestamp(6)),
         };
-        let claim =
-            EpochClaim { epoch: Epoch(2), entry: Some(entry()), claim: Claim { last: hello(), position: 9 } };
+        let claim = EpochClaim { epoch: Epoch(2), entry: Some(entry()), claim: Claim { last: hello(), position: 9 } };
         let members = [1, 2, 4].map(ReplicaId).to_vec();
         let membership = Membership { epoch: Epoch(2), members, f: 1, logic: 1, entry: Some(entry()) };
         let standing = Standing { membership, entered: true, have: false };

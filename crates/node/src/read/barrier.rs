@@ -31,7 +31,7 @@ pub(crate) async fn view(shared: &Shared) -> Result<View, WriteError> {
 async fn ask(shared: &Shared, slots: SlotSet, whole: bool) -> Result<Option<View>, WriteError> {
     shared.ready()?;
     let (answer, answered) = oneshot::channel();
-    let reading = Reading { slots, whole, contended: 0, answer };
+    let reading = Reading { slots, whole, contended: 0, since_ns: crate::clock::now().mono_ns, answer };
     match shared.inbox.submit(Submitted::Read(reading)) {
         Ok(()) => {}
         Err(Rejected::Full) => return Err(WriteError::SlowDown("its queue of commands is full")),

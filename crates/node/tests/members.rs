@@ -1,0 +1,156 @@
+//! Members come, go, are replaced and fall far behind, while the group works.
+#![allow(clippy::unwrap_used)]
+
+mod cluster;
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use cluster::{Group, within};
+use common::{bytes, create_bucket, put};
+use node::{Change, ChangeError, Node};
+use types::{Outcome, ReplicaId, Slot, SlotSet};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a linearizable GET gives.
+async fn read(node: &Node, key: &str) -> Option<Vec<u8>> {
+    node.catch_up(SlotSet::of(vec![Slot::of("photos", key)])).await.unwrap();
+    common::read(node, "photos", key).await
+}
+
+/// Writes one key after the other at a node, until it is told to stop; gives how many.
+fn write_on(node: &Node, prefix: &'static str) -> (Arc<AtomicBool>, Arc<AtomicU64>, tokio::task::JoinHandle<()>) {
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (node, told, counter) = (node.clone(), stop.clone(), written.clone());
+    let task = tokio::spawn(async move {
+        for round in 0.. {
+            if told.load(Ordering::SeqCst) {
+                return;
+            }
+            let done = put(&node, "photos", &format!("{prefix} {round}"), &bytes(round, 300)).await;
+            assert!(!matches!(done.outcome, Outcome::Refused(_)), "{:?}", done.outcome);
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (stop, written, task)
+}
+
+async fn change(node: &Node, change: Change) {
+    // An epoch may begin only when the one before is over.
+    within(PATIENCE, async || match node.change(change).await {
+        Ok(_) => Some(()),
+        Err(ChangeError::Consensus(reason)) => {
+            // Shown when the test fails.
+            println!("not yet: {reason}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            None
+        }
+        Err(other) => panic!("{change:?}: {other}"),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_becomes_three_and_the_first_is_replaced_under_load() {
+    let mut group = Group::start_with(4, 1, 0, Duration::from_millis(1)).await;
+    create_bucket(group.node(1), "photos").await;
+    put(group.node(1), "photos", "first", b"of all").await;
+    assert!(group.node(2).ready().unwrap_err().to_string().contains("no member"));
+    let unknown = group.node(1).change(Change::Add(ReplicaId(2))).await;
+    assert!(matches!(unknown, Err(ChangeError::Unknown(ReplicaId(2)))), "{unknown:?}");
+    for node in 2..=4 {
+        assert_eq!(group.node(1).put_node("", group.entry_of(node)).await.unwrap(), Outcome::Done);
+    }
+
+    let (stop, written, writer) = write_on(group.node(1), "grow");
+    for node in [2, 3] {
+        change(group.node(1), Change::Add(ReplicaId(node))).await;
+        group.is_ready(node).await;
+        let before = written.load(Ordering::SeqCst);
+        within(PATIENCE, async || (written.load(Ordering::SeqCst) > before + 20).then_some(())).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    writer.await.unwrap();
+    let total = written.load(Ordering::SeqCst);
+    for node in 1..=3 {
+        assert_eq!(read(group.node(node), "first").await, Some(b"of all".to_vec()));
+        for round in [0, total / 2, total - 1] {
+            assert_eq!(read(group.node(node), &format!("grow {round}")).await, Some(bytes(round, 300)), "at {node}");
+        }
+        assert_eq!(group.node(node).membership().members, [1, 2, 3].map(ReplicaId));
+    }
+
+    let (stop, written, writer) = write_on(group.node(2), "replace");
+    change(group.node(2), Change::Replace(ReplicaId(1), ReplicaId(4))).await;
+    group.is_ready(4).await;
+    let reason = tokio::time::timeout(PATIENCE, group.node(1).failed()).await.expect("it is removed");
+    assert!(reason.contains("removed"), "{reason}");
+    group.stop_node(1).await;
+    let before = written.load(Ordering::SeqCst);
+    within(PATIENCE, async || (written.load(Ordering::SeqCst) > before + 20).then_some(())).await;
+    stop.store(true, Ordering::SeqCst);
+    writer.await.unwrap();
+    for node in 2..=4 {
+        assert_eq!(read(group.node(node), "first").await, Some(b"of all".to_vec()), "at {node}");
+        let last = written.load(Ordering::SeqCst) - 1;
+        assert_eq!(read(group.node(node), &format!("replace {last}")).await, Some(bytes(last, 300)), "at {node}");
+    }
+    group.have_one_ledger().await;
+
+    for node in 2..=4 {
+        group.stop_node(node).await;
+    }
+    for node in 2..=4 {
+        group.start_node(node);
+    }
+    for node in 2..=4 {
+        group.is_ready(node).await;
+        assert_eq!(read(group.node(node), "first").await, Some(b"of all".to_vec()), "at {node}");
+        assert_eq!(group.node(node).membership().members, [2, 3, 4].map(ReplicaId));
+    }
+    let later = group.node(3).change(Change::Remove(ReplicaId(9))).await;
+    assert!(matches!(later, Err(ChangeError::NoMember(_))), "{later:?}");
+    change(group.node(3), Change::Remove(ReplicaId(2))).await;
+    group.stop_node(2).await;
+    put(group.node(4), "photos", "two", b"are left").await;
+    assert_eq!(read(group.node(3), "two").await, Some(b"are left".to_vec()));
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_for_too_long_gets_the_state_of_another() {
+    let mut group = Group::found(3, 1, Duration::ZERO);
+    group.checkpoint_len = 1 << 20;
+    for node in 1..=3 {
+        group.start_node(node);
+    }
+    group.is_ready(1).await;
+    create_bucket(group.node(1), "photos").await;
+    put(group.node(1), "photos", "before", b"1").await;
+    group.is_ready(3).await;
+    assert_eq!(read(group.node(3), "before").await, Some(b"1".to_vec()));
+    group.stop_node(3).await;
+    // Several segments, of which the first ones are trimmed.
+    for round in 0..1500u64 {
+        put(group.node(1), "photos", &format!("key {}", round % 40), &bytes(round, 120_000)).await;
+    }
+    group.start_node(3);
+    group.is_ready(3).await;
+    within(PATIENCE, async || (group.node(3).status().counters.installed_states > 0).then_some(())).await;
+    for round in 1460..1500u64 {
+        assert_eq!(read(group.node(3), &format!("key {}", round % 40)).await, Some(bytes(round, 120_000)));
+    }
+    assert_eq!(read(group.node(3), "before").await, Some(b"1".to_vec()));
+    put(group.node(3), "photos", "after", b"2").await;
+    group.have_one_ledger().await;
+    group.stop_node(3).await;
+    group.start_node(3);
+    group.is_ready(3).await;
+    assert_eq!(read(group.node(3), "after").await, Some(b"2".to_vec()));
+    group.have_one_ledger().await;
+    group.stop().await;
+}
