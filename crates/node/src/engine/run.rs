@@ -283,7 +283,7 @@ impl Loop {
                     Step::ReadAgain(epoch, read) => self.again.extend(self.reads.remove(&(epoch, read))),
                     Step::WantSnapshot(cut) => self.want_snapshot(cut),
                     Step::Covered(id) => self.waiting.refuse(id, WriteError::TimedOut),
-                    Step::Void(id, Some(command)) => self.voided.push((id, command)),
+                    Step::Void(id, Some(command)) => self.voided.push((id, *command)),
                     Step::Void(_, None) => {}
                     Step::Changed(membership) => self.changed(membership),
                     Step::Begin(membership) => self.begin(membership)?,

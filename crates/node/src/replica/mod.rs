@@ -60,7 +60,7 @@ pub enum Step {
     Covered(CommandId),
     /// A command that was submitted here came to nothing with its epoch: to be submitted again. `None`: it was no
     /// command of a client.
-    Void(CommandId, Option<Command>),
+    Void(CommandId, Option<Box<Command>>),
     /// See [`ReplicaOutput::Begin`].
     Begin(Membership),
     /// See [`ReplicaOutput::Over`].
@@ -216,7 +216,7 @@ impl<S: StateRead + ?Sized> Replica<S> {
                     self.submitted.remove(&id);
                     Step::Covered(id)
                 }
-                Output::Void { id } => Step::Void(id, self.submitted.remove(&id).map(|(_, command)| command)),
+                Output::Void { id } => Step::Void(id, self.submitted.remove(&id).map(|(_, command)| Box::new(command))),
                 Output::LeasedReady { .. }
                 | Output::LeasedContended { .. }
                 | Output::Pends { .. }
