@@ -25,7 +25,7 @@ pub(crate) enum Command {
     #[command(after_help = "Flags count over the environment, the environment over the file. Every setting, with its \
         variable and its key in the file: docs/cli.md.\nSIGTERM and SIGINT drain; a second one ends at once.")]
     Serve(Box<ServeArgs>),
-    /// See it work: a node in a temporary folder, a write, its receipt, and a forgery that fails
+    /// See it work: three regions in one process, writes, a region cut off and healed, receipts, a forgery that fails
     Demo(DemoArgs),
     /// What a running node says of itself
     Status(StatusArgs),
@@ -137,9 +137,15 @@ impl ServeArgs {
 /// `entangle demo`
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Keep the node running afterwards, and print how to reach it
+    /// Three or five regions, separated by commas [default: us-east4,europe-west2,asia-northeast1]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub(crate) regions: Vec<String>,
+    /// Keep the regions up afterwards, and print how to reach them
     #[arg(long)]
     pub(crate) stay: bool,
+    /// S3 port of the first region; the others take those behind it. 0 takes free ones
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
     /// What is logged
     #[arg(long, value_name = "FILTER", default_value = "error")]
     pub(crate) log: String,

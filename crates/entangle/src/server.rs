@@ -74,6 +74,11 @@ impl Server {
         let gateway = bound.map_err(|error| not_bound(&error, settings))?;
         let root_key = ensure_root_key(node, settings, given).await?;
         write_policy(&settings.keys, &node.policy())?;
+        Ok((Self::run(node.clone(), gateway), root_key))
+    }
+
+    /// Serves a node that takes work, on ports that are bound.
+    pub(crate) fn run(node: Node, gateway: Gateway) -> Self {
         let (s3, admin) = (gateway.s3_address(), gateway.admin_address());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
@@ -84,12 +89,7 @@ impl Server {
                 })
                 .await;
         });
-        Ok((Self { node: node.clone(), s3, admin, stop, serving }, root_key))
-    }
-
-    /// The policy of the node, as text.
-    pub(crate) fn policy(&self) -> String {
-        self.node.policy()
+        Self { node, s3, admin, stop, serving }
     }
 
     /// Waits until the node or the gateway stops working by itself; says why.
