@@ -82,18 +82,18 @@ async fn stay(story: &Story, world: &World, mut shutdown: Shutdown) {
 
 /// What to paste: once the keys, then a line for each region.
 fn directions(console: Console, world: &World, credentials: &Credentials) -> String {
-    let width = world.regions.iter().map(|region| region.name.len()).max().unwrap_or(0);
     let mut text = format!(
         "  export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_REGION=us-east-1\n\n",
         credentials.access_key(),
         credentials.secret_key()
     );
     for region in &world.regions {
-        let name = console.style.dim(&format!("# {:<width$}", region.name));
+        let name = console.style.dim(&format!("# {}", region.name));
         text.push_str(&format!("  aws --endpoint-url {} s3 ls s3://{BUCKET} --recursive  {name}\n", region.url));
     }
     text.push_str(&format!(
-        "\n  Or: curl --aws-sigv4 aws:amz:us-east-1:s3 --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY {}/{BUCKET}/{KEY}\n\n  {}",
+        "\n  Or with curl:\n\n  curl --aws-sigv4 aws:amz:us-east-1:s3 --user $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY \\\n    \
+         -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' {}/{BUCKET}/{KEY}\n\n  {}",
         world.regions[0].url,
         console.style.dim("The regions stay up until Ctrl-C; their folders are removed then."),
     ));
