@@ -25,9 +25,12 @@ pub(crate) enum Command {
     #[command(after_help = "Flags count over the environment, the environment over the file. Every setting, with its \
         variable and its key in the file: docs/cli.md.\nSIGTERM and SIGINT drain; a second one ends at once.")]
     Serve(Box<ServeArgs>),
-    /// See it work: a node in a temporary folder, a write, its receipt, and a forgery that fails
+    /// See it work: three regions in one process, writes, a region cut off and healed, receipts, a forgery that fails
     Demo(DemoArgs),
-    /// What a running node says of itself
+    /// Found a cluster of several nodes, and let others join
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// What a running node says of itself, and how its links to other nodes do
     Status(StatusArgs),
     /// Receipts of object versions
     #[command(subcommand)]
@@ -78,6 +81,19 @@ pub(crate) struct ServeArgs {
     /// Region that the node says it is in [default: us-east-1]
     #[arg(long)]
     region: Option<String>,
+    /// Join a cluster, once: a token of `entangle cluster token`, or @FILE. Other users of this machine can see flags:
+    /// prefer the file or ENTANGLE_JOIN
+    #[arg(long, value_name = "TOKEN")]
+    join: Option<String>,
+    /// Name with which the node joins [default: made of the region]
+    #[arg(long)]
+    name: Option<String>,
+    /// UDP address of the mesh, for a node of a cluster [default: 0.0.0.0 and the advertised port]
+    #[arg(long, value_name = "ADDRESS")]
+    mesh: Option<String>,
+    /// How other nodes reach the mesh, if not at the address that it listens on
+    #[arg(long, value_name = "HOST:PORT")]
+    mesh_advertise: Option<String>,
     /// Whether anyone may read checkpoint and tiles [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     ledger_public: Option<String>,
@@ -115,6 +131,10 @@ impl ServeArgs {
             ("data", &self.data),
             ("keys", &self.keys),
             ("region", &self.region),
+            ("name", &self.name),
+            ("join", &self.join),
+            ("mesh.listen", &self.mesh),
+            ("mesh.advertise", &self.mesh_advertise),
             ("s3.listen", &self.s3),
             ("s3.domains", &domains),
             ("s3.tls_cert", &self.s3_tls_cert),
@@ -137,12 +157,64 @@ impl ServeArgs {
 /// `entangle demo`
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Keep the node running afterwards, and print how to reach it
+    /// Three or five regions, separated by commas [default: us-east4,europe-west2,asia-northeast1]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub(crate) regions: Vec<String>,
+    /// Keep the regions up afterwards, and print how to reach them
     #[arg(long)]
     pub(crate) stay: bool,
+    /// S3 port of the first region; the others take those behind it. 0 takes free ones
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
     /// What is logged
     #[arg(long, value_name = "FILTER", default_value = "error")]
     pub(crate) log: String,
+}
+
+/// `entangle cluster …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCommand {
+    /// Make the first node of a cluster: cluster id, authority, keys, identity
+    Init(ClusterInitArgs),
+    /// Print a token with which one node can join
+    Token(ClusterTokenArgs),
+}
+
+/// `entangle cluster init`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterInitArgs {
+    /// Data folder of the first node: a new one, or that of a lone node, whose data is kept
+    #[arg(long, value_name = "DIR", default_value = "entangle-data")]
+    pub(crate) data: PathBuf,
+    /// Folder of the keys [default: DATA-keys, beside it]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Name of the node: lower-case letters, digits and hyphens [default: made of the region]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Region of the node
+    #[arg(long, default_value = "us-east-1")]
+    pub(crate) region: String,
+    /// How the other nodes will reach this one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9700")]
+    pub(crate) mesh: String,
+}
+
+/// `entangle cluster token`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterTokenArgs {
+    /// Data folder of the cluster's first node; it may be running
+    #[arg(long, value_name = "DIR", default_value = "entangle-data")]
+    pub(crate) data: PathBuf,
+    /// Folder of its keys [default: DATA-keys, beside it]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Days for which the token is good
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=365))]
+    pub(crate) days: u32,
+    /// Where the new node is to go [default: where the first node says that it is reached]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
 }
 
 /// How to reach a running node.

@@ -4,6 +4,7 @@
 //! and an exit code ([`exit`]). Settings and their precedence: [`settings`]. `docs/cli.md` is the manual.
 
 mod cli;
+mod cluster;
 mod commands;
 mod console;
 mod credentials;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use client::Credentials;
-use gateway::{BindError, Gateway, GatewayConfig, TlsConfig};
+use gateway::{BindError, Gateway, GatewayConfig, LinksReport, TlsConfig};
 use node::{Node, NodeConfig, Secret, StartError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use types::Outcome;
 
+use crate::cluster::Links;
 use crate::credentials;
 use crate::exit::Failure;
 use crate::settings::Settings;
@@ -29,6 +30,8 @@ pub(crate) struct Server {
     pub(crate) admin: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    /// Of a node of a cluster.
+    links: Option<Links>,
 }
 
 /// The first access key, and how it came about.
@@ -55,13 +58,21 @@ impl RootKey {
 }
 
 impl Server {
-    /// Starts the node, makes sure that somebody can sign in, and opens the ports.
-    pub(crate) async fn start(settings: &Settings, given: Option<Credentials>) -> anyhow::Result<(Self, RootKey)> {
-        let config = node_config(settings);
+    /// Starts the node, makes sure that somebody can sign in, and opens the ports. `links`: those of a member of a group.
+    pub(crate) async fn start(
+        settings: &Settings,
+        given: Option<Credentials>,
+        mut links: Option<Links>,
+    ) -> anyhow::Result<(Self, RootKey)> {
+        let mut config = node_config(settings);
+        config.group = links.as_ref().and_then(Links::group);
         let started = tokio::task::spawn_blocking(move || Node::start(config)).await;
         let node = started.context("the node panicked while it started")?.map_err(|error| refused(&error, settings))?;
-        match Self::open(settings, given, &node).await {
-            Ok(opened) => Ok(opened),
+        if let Some(links) = &mut links {
+            links.carry(node.peers().clone());
+        }
+        match Self::open(settings, given, &node, links.as_ref()).await {
+            Ok((server, root_key)) => Ok((Self { links, ..server }, root_key)),
             Err(error) => {
                 node.shutdown().await;
                 Err(error)
@@ -69,11 +80,23 @@ impl Server {
         }
     }
 
-    async fn open(settings: &Settings, given: Option<Credentials>, node: &Node) -> anyhow::Result<(Self, RootKey)> {
-        let bound = Gateway::bind(gateway_config(settings), node.clone()).await;
+    async fn open(
+        settings: &Settings,
+        given: Option<Credentials>,
+        node: &Node,
+        links: Option<&Links>,
+    ) -> anyhow::Result<(Self, RootKey)> {
+        let mut config = gateway_config(settings);
+        config.links = links.map(|links| LinksReport::from_fn(links.report()));
+        let bound = Gateway::bind(config, node.clone()).await;
         let gateway = bound.map_err(|error| not_bound(&error, settings))?;
         let root_key = ensure_root_key(node, settings, given).await?;
         write_policy(&settings.keys, &node.policy())?;
+        Ok((Self::run(node.clone(), gateway), root_key))
+    }
+
+    /// Serves a node that takes work, on ports that are bound.
+    pub(crate) fn run(node: Node, gateway: Gateway) -> Self {
         let (s3, admin) = (gateway.s3_address(), gateway.admin_address());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
@@ -84,12 +107,12 @@ impl Server {
                 })
                 .await;
         });
-        Ok((Self { node: node.clone(), s3, admin, stop, serving }, root_key))
+        Self { node, s3, admin, stop, serving, links: None }
     }
 
-    /// The policy of the node, as text.
-    pub(crate) fn policy(&self) -> String {
-        self.node.policy()
+    /// Where the mesh listens and how others reach it, for a node of a cluster.
+    pub(crate) fn mesh(&self) -> Option<(SocketAddr, Option<String>)> {
+        self.links.as_ref().map(Links::addresses)
     }
 
     /// Waits until the node or the gateway stops working by itself; says why.
@@ -105,11 +128,14 @@ impl Server {
 
     /// Takes no more requests, finishes those in flight, makes everything durable.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let Self { node, stop, serving, .. } = self;
+        let Self { node, stop, serving, links, .. } = self;
         // Nobody listens if the gateway ended by itself.
         let _ = stop.send(());
         let drained = if serving.is_finished() { Ok(()) } else { serving.await };
         node.shutdown().await;
+        if let Some(links) = links {
+            links.close().await;
+        }
         drained.context("the gateway panicked while it drained")
     }
 }

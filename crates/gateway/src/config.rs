@@ -1,10 +1,49 @@
 //! What a gateway is told when it is bound.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use node::{Node, NodeStatus};
+use serde::Serialize;
+use serde_json::Value;
+
 use crate::limits;
+
+/// What the status of a node shows of its links to others: asked whenever somebody asks for the status.
+#[derive(Clone)]
+pub struct LinksReport(Arc<dyn Fn() -> Value + Send + Sync>);
+
+impl LinksReport {
+    /// A report that is what `report` returns.
+    #[must_use]
+    pub fn from_fn(report: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
+    }
+}
+
+impl fmt::Debug for LinksReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinksReport(..)")
+    }
+}
+
+/// The status as it is shown: the node's own, and its links where it has any.
+#[derive(Serialize)]
+pub(crate) struct Status {
+    #[serde(flatten)]
+    node: NodeStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesh: Option<Value>,
+}
+
+impl Status {
+    pub(crate) fn of(node: &Node, links: Option<&LinksReport>) -> Self {
+        Self { node: node.status(), mesh: links.map(|links| (links.0)()) }
+    }
+}
 
 /// Settings of a gateway. [`GatewayConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
@@ -29,6 +68,8 @@ pub struct GatewayConfig {
     pub drain_timeout: Duration,
     /// Connections served at once on the S3 port.
     pub connections_max: usize,
+    /// What the status shows as `mesh`, for a node that has links to others.
+    pub links: Option<LinksReport>,
 }
 
 /// The PEM files of an HTTPS port. They are read again when they change.
@@ -55,6 +96,7 @@ impl GatewayConfig {
             idle_timeout: limits::IDLE_TIMEOUT,
             drain_timeout: limits::DRAIN_TIMEOUT,
             connections_max: limits::CONNECTIONS_MAX,
+            links: None,
         }
     }
 }

@@ -23,6 +23,6 @@ mod response;
 mod s3;
 mod server;
 
-pub use config::{GatewayConfig, TlsConfig};
+pub use config::{GatewayConfig, LinksReport, TlsConfig};
 pub use host::DomainError;
 pub use server::{BindError, Gateway};

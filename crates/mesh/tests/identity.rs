@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::{Cluster, DAY_S, Node, START_S, eventually, pair, within};
 use mesh::links::identity::{Authority, Grant, Identity, IdentityError, JoinError, Token, TokenError, join};
-use mesh::links::{Config, DownReason, Event, RefusalKind};
+use mesh::links::{Config, DownReason, Event, Porter, RefusalKind};
 use types::{ClusterId, ReplicaId};
 
 /// A node that keeps the authority, and a token for replica 9 that names it.
@@ -318,4 +318,30 @@ fn keys_are_for_their_owner_only_and_nothing_is_overwritten() {
 async fn a_pair_of_one_cluster_is_let_in() {
     let ((_one, link), _two) = pair(&Cluster::new(1)).await;
     assert!(link.is_up());
+}
+
+#[tokio::test]
+async fn a_porter_is_told_of_newcomers_and_has_the_last_word() {
+    let cluster = Cluster::new(1);
+    let porter = Porter::from_fn(|newcomer| match newcomer.introduction.as_ref() {
+        b"friend" => Ok(Bytes::from(format!("{} is replica {}", newcomer.name, newcomer.replica))),
+        _ => Err("only friends are let in".to_owned()),
+    });
+    let config = Config { authority: Some(cluster.authority.clone()), porter: Some(porter), ..cluster.config() };
+    let one = Node::bind(config, cluster.identity(1));
+    let clock = cluster.hands.clock();
+    let joined = within(join(&token(&cluster, &one), "newcomer", Bytes::from_static(b"friend"), &clock)).await.unwrap();
+    assert_eq!(joined.welcome, "newcomer is replica 9");
+    match within(join(&token(&cluster, &one), "newcomer", Bytes::from_static(b"foe"), &clock)).await {
+        Err(JoinError::Refused(refusal)) => assert_eq!(refusal.reason, "only friends are let in"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_replica_id_is_given_twice() {
+    let cluster = Cluster::new(1);
+    let again = Authority::open(cluster.folder.path()).unwrap();
+    let taken = [&*cluster.authority, &again, &*cluster.authority].map(|by| by.take_replica().unwrap().0);
+    assert_eq!(taken, [1, 2, 3]);
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod bench;
+mod cluster;
 mod completions;
 mod demo;
 mod folder;
@@ -10,7 +11,7 @@ mod receipt;
 mod serve;
 mod status;
 
-use crate::cli::{Command, KeysCommand, LedgerCommand, ReceiptCommand};
+use crate::cli::{ClusterCommand, Command, KeysCommand, LedgerCommand, ReceiptCommand};
 use crate::console::{Console, Report};
 use crate::settings::Environment;
 
@@ -19,6 +20,8 @@ pub(crate) async fn run(command: Command, console: Console, environment: &Enviro
     match command {
         Command::Serve(args) => Box::pin(serve::run(&args, console, environment)).await,
         Command::Demo(args) => Box::pin(demo::run(&args, console)).await,
+        Command::Cluster(ClusterCommand::Init(args)) => cluster::run_init(&args, console),
+        Command::Cluster(ClusterCommand::Token(args)) => cluster::run_token(&args, console),
         Command::Status(args) => status::run(&args, console, environment).await,
         Command::Receipt(ReceiptCommand::Get(args)) => receipt::run_get(&args, environment).await,
         Command::Receipt(ReceiptCommand::Verify(args)) => receipt::run_verify(&args, console, environment),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::ServeArgs;
+use crate::cluster::{Links, Record, join_once};
 use crate::console::{Console, Report, columns};
 use crate::exit::Failure;
 use crate::server::{RootKey, Server};
@@ -15,13 +16,26 @@ use crate::{credentials, logs};
 
 pub(super) async fn run(args: &ServeArgs, console: Console, environment: &Environment) -> anyhow::Result<Report> {
     let file = args.config.clone().or_else(|| environment.get("ENTANGLE_CONFIG").map(PathBuf::from));
-    let settings = Settings::load(args.layer(), environment, file.as_deref())?;
+    let mut settings = Settings::load(args.layer(), environment, file.as_deref())?;
     let given = credentials::from_environment(environment)?;
     logs::start(&settings.log_filter, settings.log_format)?;
     raise_open_files();
     warn_of_measurements(&settings);
     let mut shutdown = Shutdown::listen()?;
-    let starting = Box::pin(Server::start(&settings, given));
+    let links = tokio::select! {
+        links = Box::pin(links(&mut settings)) => links?,
+        (name, number) = shutdown.next() => {
+            tracing::info!("{name} while joining: ending");
+            std::process::exit(128 + number);
+        }
+    };
+    let links = match links {
+        Some(links) if links.group().is_none() => {
+            return wait_for_membership(links, console, &settings, shutdown).await;
+        }
+        links => links,
+    };
+    let starting = Box::pin(Server::start(&settings, given, links));
     let (mut server, root_key) = tokio::select! {
         started = starting => started?,
         // Nothing was acknowledged yet, and recovery may take long: end here and now.
@@ -48,6 +62,68 @@ pub(super) async fn run(args: &ServeArgs, console: Console, environment: &Enviro
     stopped?;
     tracing::info!("stopped; everything is durable");
     // All there was to say was said when the node was ready.
+    Ok(Report::done(Value::Null, ""))
+}
+
+/// Joins a cluster if that was asked for, and opens the links of a node that is of one.
+async fn links(settings: &mut Settings) -> anyhow::Result<Option<Links>> {
+    if let Some(token) = &settings.join {
+        join_once(settings, token).await?;
+    }
+    if settings.mesh.is_some() && !Record::is_in(&settings.keys) {
+        tracing::warn!("an address for the mesh is given, but this node is of no cluster: it is not used");
+    }
+    if let Some(region) = Record::read(&settings.keys)?.and_then(|record| record.region)
+        && !settings.region_given
+    {
+        settings.region = region;
+    }
+    Links::open(settings)
+}
+
+/// A node that has joined and is no member of the group yet: its links are up, and there is nothing to serve.
+async fn wait_for_membership(
+    mut links: Links,
+    console: Console,
+    settings: &Settings,
+    mut shutdown: Shutdown,
+) -> anyhow::Result<Report> {
+    links.idle();
+    let identity = links.identity();
+    let (listen, advertise) = links.addresses();
+    tracing::info!(cluster = %identity.cluster(), replica = %identity.replica(), mesh = %listen, "joined; not a member yet");
+    if console.json {
+        console.line(
+            &json!({
+                "ok": true,
+                "member": false,
+                "cluster": identity.cluster().to_string(),
+                "replica": identity.replica().0,
+                "name": identity.name(),
+                "mesh": listen.to_string(),
+                "advertise": advertise,
+                "keys": absolute(&settings.keys).display().to_string(),
+            })
+            .to_string(),
+        );
+    } else {
+        let style = console.style;
+        let rows = [
+            ("cluster", identity.cluster().to_string()),
+            ("node", format!("{}, replica {}", identity.name(), identity.replica())),
+            ("mesh", listen.to_string()),
+            ("keys", absolute(&settings.keys).display().to_string()),
+        ];
+        console.line(&format!(
+            "{} It waits to be made a member of the group, and serves nothing until then.\n\n{}\nLater starts need no token.",
+            style.bold("This node has joined its cluster."),
+            columns(style, &rows)
+        ));
+    }
+    let (name, _) = shutdown.next().await;
+    tracing::info!("{name}: closing the links");
+    shutdown.exit_on_next();
+    links.close().await;
     Ok(Report::done(Value::Null, ""))
 }
 
@@ -88,6 +164,7 @@ fn announce(console: Console, settings: &Settings, server: &Server, root_key: &R
             "endpoint": endpoint,
             "s3": server.s3.to_string(),
             "admin": server.admin.map(|admin| admin.to_string()),
+            "mesh": server.mesh().map(|(listen, _)| listen.to_string()),
             "data": data.display().to_string(),
             "keys": keys.display().to_string(),
             "access_key": root_key.credentials().map(client::Credentials::access_key),
@@ -99,13 +176,13 @@ fn announce(console: Console, settings: &Settings, server: &Server, root_key: &R
         console.line(&document.to_string());
         return;
     }
-    console.line(&greeting(console, settings, server.admin, root_key, &endpoint));
+    console.line(&greeting(console, settings, (server.admin, server.mesh()), root_key, &endpoint));
 }
 
 fn greeting(
     console: Console,
     settings: &Settings,
-    admin: Option<SocketAddr>,
+    (admin, mesh): (Option<SocketAddr>, Option<(SocketAddr, Option<String>)>),
     root_key: &RootKey,
     endpoint: &str,
 ) -> String {
@@ -113,6 +190,10 @@ fn greeting(
     let mut rows = vec![("S3", style.bold(endpoint))];
     if let Some(admin) = admin {
         rows.push(("admin", format!("http://{admin}")));
+    }
+    if let Some((listen, reached)) = mesh {
+        let reached = reached.filter(|reached| *reached != listen.to_string());
+        rows.push(("mesh", listen.to_string() + &reached.map(|at| format!(", reached at {at}")).unwrap_or_default()));
     }
     rows.push(("data", absolute(&settings.data).display().to_string()));
     rows.push(("keys", absolute(&settings.keys).display().to_string()));
@@ -156,7 +237,7 @@ fn aws_lines(settings: &Settings, root_key: &RootKey, endpoint: &str) -> [String
 }
 
 /// For a shell: as it is where that is safe, else in single quotes.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
     if text.chars().all(harmless) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
@@ -178,7 +259,7 @@ pub(super) fn endpoint(settings: &Settings, listening: SocketAddr) -> String {
     format!("{scheme}://{}", SocketAddr::new(ip, listening.port()))
 }
 
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
@@ -203,7 +284,7 @@ mod tests {
     fn the_secret_is_shown_on_a_terminal_only() {
         let made = RootKey::Made(Credentials::new("an-access-key", "hush-hush"), PathBuf::from("/k/credentials"));
         for terminal in [false, true] {
-            let text = greeting(console(terminal), &settings(), None, &made, "http://127.0.0.1:9000");
+            let text = greeting(console(terminal), &settings(), (None, None), &made, "http://127.0.0.1:9000");
             assert_eq!(text.contains("hush-hush"), terminal, "{text}");
             assert!(text.contains("/k/credentials") && text.contains("an-access-key"), "{text}");
             assert!(
@@ -212,7 +293,7 @@ mod tests {
             );
         }
         let given = RootKey::Given(Credentials::new("an-access-key", "hush-hush"));
-        let text = greeting(console(true), &settings(), None, &given, "http://127.0.0.1:9000");
+        let text = greeting(console(true), &settings(), (None, None), &given, "http://127.0.0.1:9000");
         assert!(!text.contains("hush-hush"), "{text}");
     }
 

@@ -1,12 +1,17 @@
 //! `entangle status`
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::cli::StatusArgs;
-use crate::console::{Console, Report, bytes, columns, count};
+use crate::console::{Console, Report, Style, bytes, columns, count};
 use crate::exit::Exit;
 use crate::remote::Remote;
 use crate::settings::Environment;
+
+/// Suspicion from which a link is called suspected: one in a hundred thousand that the peer only is late.
+const SUSPECT: f64 = 5.0;
 
 pub(super) async fn run(args: &StatusArgs, console: Console, environment: &Environment) -> anyhow::Result<Report> {
     let remote = Remote::open(&args.remote, environment)?;
@@ -57,7 +62,67 @@ fn describe(status: &Value, endpoint: &str, ready: bool, console: Console) -> St
             ),
         ),
     ];
-    head + &columns(style, &rows)
+    head + &columns(style, &rows) + &links(&status["mesh"], console)
+}
+
+/// A table of the links to other nodes; nothing where there are none.
+fn links(mesh: &Value, console: Console) -> String {
+    let Some(peers) = mesh["peers"].as_array().filter(|peers| !peers.is_empty()) else { return String::new() };
+    let style = console.style;
+    let mut rows: Vec<[String; 9]> = vec![
+        ["link to", "p50", "p90", "p99", "loss", "sent", "received", "sent again", "certificate"].map(str::to_owned),
+    ];
+    let mut notes = String::new();
+    for peer in peers {
+        let name = format!("{} (r{})", peer["name"].as_str().unwrap_or("?"), peer["replica"]);
+        let delay = |quantile: &str| match peer["round_trip_us"][quantile].as_u64() {
+            Some(us) => format!("{}.{} ms", us / 1000, us % 1000 / 100),
+            None => "-".to_owned(),
+        };
+        let amount = |name: &str| peer[name].as_u64().map_or_else(|| "-".to_owned(), bytes);
+        let loss = peer["loss"].as_f64().map_or_else(|| "-".to_owned(), |loss| format!("{:.1} %", loss * 100.0));
+        let days = peer["certificate_days_left"].as_i64().map_or_else(|| "-".to_owned(), |days| format!("{days} days"));
+        if peer["up"] != true {
+            let trouble = peer["trouble"].as_str().unwrap_or("nothing was heard of it yet");
+            notes.push_str(&format!("  {} {name}: {trouble}\n", style.bad("no link to")));
+        } else if peer["suspicion"].as_f64().is_some_and(|phi| phi >= SUSPECT) {
+            notes.push_str(&format!("  {} {name}: its probes do not come\n", style.bad("suspected")));
+        }
+        rows.push([
+            name,
+            delay("p50"),
+            delay("p90"),
+            delay("p99"),
+            loss,
+            amount("bytes_sent"),
+            amount("bytes_received"),
+            amount("bytes_retransmitted"),
+            days,
+        ]);
+    }
+    let exchanges: BTreeSet<&str> = peers.iter().filter_map(|peer| peer["key_exchange"].as_str()).collect();
+    let mut text = format!("\n{}", table(style, &rows));
+    if !exchanges.is_empty() {
+        text.push_str(
+            &style.dim(&format!("  key exchange {}\n", exchanges.into_iter().collect::<Vec<_>>().join(", "))),
+        );
+    }
+    text + &notes
+}
+
+/// The first row is the head; the first column is aligned left, the others right.
+fn table(style: Style, rows: &[[String; 9]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let line = |row: &[String; 9]| {
+        let mut line = format!("  {:<width$}", row[0], width = width(0));
+        for (column, cell) in row.iter().enumerate().skip(1) {
+            line.push_str(&format!("  {cell:>width$}", width = width(column)));
+        }
+        line
+    };
+    let (head, body) = rows.split_at(1);
+    let head = head.iter().map(|row| style.dim(&line(row)));
+    head.chain(body.iter().map(line)).map(|line| line + "\n").collect()
 }
 
 /// How long ago that was, by this machine's clock.
@@ -70,5 +135,35 @@ fn up(started_ms: u64) -> String {
         (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
         (0, ..) => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_a_table_and_what_is_wrong_stands_below() {
+        let console = Console { json: false, terminal: false, error_terminal: false, style: Style::default() };
+        let mesh = json!({ "peers": [
+            {
+                "replica": 2, "name": "b", "up": true, "loss": 0.015, "suspicion": 9.0,
+                "round_trip_us": { "p50": 75_640, "p90": 80_000, "p99": 99_950 }, "key_exchange": "X25519MLKEM768",
+                "certificate_days_left": 89, "bytes_sent": 2048, "bytes_received": 10, "bytes_retransmitted": 0,
+            },
+            { "replica": 13, "name": "c", "up": false, "trouble": "no answer" },
+        ]});
+        assert_eq!(
+            links(&mesh, console),
+            "
+  link to      p50      p90      p99   loss     sent  received  sent again  certificate
+  b (r2)   75.6 ms  80.0 ms  99.9 ms  1.5 %  2.0 KiB      10 B         0 B      89 days
+  c (r13)        -        -        -      -        -         -           -            -
+  key exchange X25519MLKEM768
+  suspected b (r2): its probes do not come
+  no link to c (r13): no answer
+"
+        );
+        assert_eq!(links(&Value::Null, console), "");
     }
 }

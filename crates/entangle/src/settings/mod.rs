@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use environment::Environment;
-pub(crate) use parse::{nearest, size_of};
+pub(crate) use parse::{nearest, reached, region, size_of};
 
 use crate::exit::Failure;
 use crate::logs::Format;
@@ -41,6 +41,10 @@ pub(crate) const TABLE: &[Setting] = &[
     setting("data", "data", "ENTANGLE_DATA", "entangle-data"),
     setting("keys", "keys", "ENTANGLE_KEYS", ""),
     setting("region", "region", "ENTANGLE_REGION", "us-east-1"),
+    setting("name", "name", "ENTANGLE_NAME", ""),
+    setting("join", "join", "ENTANGLE_JOIN", ""),
+    setting("mesh.listen", "mesh", "ENTANGLE_MESH", ""),
+    setting("mesh.advertise", "mesh-advertise", "ENTANGLE_MESH_ADVERTISE", ""),
     setting("s3.listen", "s3", "ENTANGLE_S3", "127.0.0.1:9000"),
     setting("s3.domains", "s3-domain", "ENTANGLE_S3_DOMAINS", ""),
     setting("s3.tls_cert", "s3-tls-cert", "ENTANGLE_S3_TLS_CERT", ""),
@@ -93,6 +97,16 @@ pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     pub(crate) keys: PathBuf,
     pub(crate) region: String,
+    /// Whether somebody said so; else the keys folder of a cluster's node may know better.
+    pub(crate) region_given: bool,
+    /// The name with which the node joins a cluster.
+    pub(crate) name: Option<String>,
+    /// The join token, or `@` and the file that holds it.
+    pub(crate) join: Option<Sourced>,
+    /// Where the mesh of a cluster's node listens.
+    pub(crate) mesh: Option<SocketAddr>,
+    /// How others reach it: `host:port`.
+    pub(crate) mesh_advertise: Option<String>,
     pub(crate) s3: SocketAddr,
     pub(crate) domains: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
@@ -137,7 +151,12 @@ impl Settings {
         let data = PathBuf::from(layers.text("data"));
         let keys = layers.optional("keys").map_or_else(|| node::config::keys_beside(&data), |keys| keys.text.into());
         Ok(Self {
-            region: parse::region(&layers.find("region"))?,
+            region: region(&layers.find("region"))?,
+            region_given: !matches!(layers.find("region").origin, Origin::Default(_)),
+            name: layers.optional("name").map(|found| found.text),
+            join: layers.optional("join"),
+            mesh: layers.optional("mesh.listen").map(|found| parse::address(&found)).transpose()?,
+            mesh_advertise: layers.optional("mesh.advertise").map(|found| reached(&found)).transpose()?,
             s3: parse::address(&layers.find("s3.listen"))?,
             domains: parse::domains(&layers.find("s3.domains"))?,
             tls: layers.tls()?,

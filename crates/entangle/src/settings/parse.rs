@@ -23,6 +23,15 @@ pub(super) fn address(found: &Sourced) -> Result<SocketAddr, Failure> {
     found.text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(refused)
 }
 
+/// An address at which others reach something: a name or an IP address, and a port that is not 0.
+pub(crate) fn reached(found: &Sourced) -> Result<String, Failure> {
+    let port = found.text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if matches!(port, Some(Ok(1..))) && !found.text.contains(char::is_whitespace) && found.text.len() <= 255 {
+        return Ok(found.text.clone());
+    }
+    Err(refuse(found, "no address that others can reach; write it as HOST:PORT, for example node-1.example.org:9700"))
+}
+
 pub(super) fn boolean(found: &Sourced) -> Result<bool, Failure> {
     match found.text.as_str() {
         "true" | "on" | "yes" | "1" => Ok(true),
@@ -68,7 +77,7 @@ pub(super) fn duration(found: &Sourced) -> Result<Duration, Failure> {
         .ok_or_else(|| refuse(found, "no time span; write it as 30s, 500ms or 2m"))
 }
 
-pub(super) fn region(found: &Sourced) -> Result<String, Failure> {
+pub(crate) fn region(found: &Sourced) -> Result<String, Failure> {
     let valid = (1..=64).contains(&found.text.len())
         && found.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if valid {

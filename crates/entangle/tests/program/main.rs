@@ -4,6 +4,7 @@
 mod support;
 
 mod bench;
+mod cluster;
 mod demo;
 mod evidence;
 mod folders;

@@ -12,6 +12,7 @@ use s3s::route::S3Route;
 use s3s::{Body, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use crate::auth::Secrets;
+use crate::config::{GatewayConfig, LinksReport, Status};
 use crate::context::RequestContext;
 use crate::error;
 use crate::host::Domains;
@@ -26,6 +27,7 @@ pub(crate) struct NativeRoutes {
     secrets: Secrets,
     domains: Domains,
     ledger_public: bool,
+    links: Option<LinksReport>,
 }
 
 /// A request for a native route.
@@ -75,8 +77,8 @@ impl<'a> Route<'a> {
 }
 
 impl NativeRoutes {
-    pub(crate) fn new(frontend: Frontend, secrets: Secrets, domains: Domains, ledger_public: bool) -> Self {
-        Self { frontend, secrets, domains, ledger_public }
+    pub(crate) fn new(frontend: Frontend, secrets: Secrets, domains: Domains, config: &GatewayConfig) -> Self {
+        Self { frontend, secrets, domains, ledger_public: config.ledger_public, links: config.links.clone() }
     }
 
     async fn answer(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
@@ -85,7 +87,7 @@ impl NativeRoutes {
         let route = Route::of(&path).ok_or_else(no_such_route)?;
         context.set_operation(route.operation());
         match (request.method.clone(), route) {
-            (Method::GET, Route::Status) => json(StatusCode::OK, &self.frontend.node.status()),
+            (Method::GET, Route::Status) => json(StatusCode::OK, &Status::of(&self.frontend.node, self.links.as_ref())),
             (Method::GET, Route::Checkpoint) => {
                 let checkpoint = self.frontend.node.checkpoint();
                 if checkpoint.is_empty() {

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use node::Node;
 
+use crate::config::{LinksReport, Status};
 use crate::metrics::Metrics;
 
 /// The service of the admin port.
@@ -18,11 +19,12 @@ use crate::metrics::Metrics;
 pub(super) struct Admin {
     node: Node,
     metrics: Arc<Metrics>,
+    links: Option<LinksReport>,
 }
 
 impl Admin {
-    pub(super) fn new(node: Node, metrics: Arc<Metrics>) -> Self {
-        Self { node, metrics }
+    pub(super) fn new(node: Node, metrics: Arc<Metrics>, links: Option<LinksReport>) -> Self {
+        Self { node, metrics, links }
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -35,7 +37,7 @@ impl Admin {
                 Ok(()) => answer(StatusCode::OK, "text/plain", "ready\n"),
                 Err(error) => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{error}\n")),
             },
-            "/status" => match serde_json::to_vec_pretty(&self.node.status()) {
+            "/status" => match serde_json::to_vec_pretty(&Status::of(&self.node, self.links.as_ref())) {
                 Ok(status) => answer(StatusCode::OK, "application/json", status),
                 Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
             },

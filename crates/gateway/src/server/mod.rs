@@ -134,7 +134,7 @@ impl Gateway {
                 idle: self.config.idle_timeout,
                 metrics: None,
             };
-            port.serve(Admin::new(self.node.clone(), metrics), stopped.clone())
+            port.serve(Admin::new(self.node.clone(), metrics, self.config.links.clone()), stopped.clone())
         });
         let serve_admin = async {
             if let Some(admin) = admin {
@@ -153,8 +153,7 @@ impl Gateway {
         let frontend =
             Frontend::new(self.node.clone(), &self.config.region, self.config.body_idle_timeout, self.tls.is_some());
         let secrets = Secrets::new(self.node.clone());
-        let routes =
-            NativeRoutes::new(frontend.clone(), secrets.clone(), self.domains.clone(), self.config.ledger_public);
+        let routes = NativeRoutes::new(frontend.clone(), secrets.clone(), self.domains.clone(), &self.config);
         let mut settings = S3Config::default();
         settings.xml_max_body_size = DOCUMENT_LEN_MAX;
         settings.presigned_url_max_skew_time_secs = CLOCK_SKEW_SECONDS_MAX;

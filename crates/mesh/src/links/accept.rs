@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use types::limits::{MESH_HANDSHAKES_FREE, MESH_HANDSHAKES_MAX, MESH_PEER_HANDSHAKES_MAX};
+use types::ReplicaId;
+use types::limits::{MESH_HANDSHAKES_FREE, MESH_HANDSHAKES_MAX, MESH_PEER_HANDSHAKES_MAX, MESH_WELCOME_LEN_MAX};
 
-use super::config::Versions;
+use super::config::{Newcomer, Versions};
 use super::endpoint::{NoLink, Shared};
 use super::event::Event;
 use super::frame::Kind;
@@ -129,7 +130,7 @@ async fn receive(shared: Arc<Shared>, incoming: quinn::Incoming, address: Socket
 }
 
 /// Why someone is sent away, and who it was, where that is known.
-type SentAway = (Option<types::ReplicaId>, Refusal);
+type SentAway = (Option<ReplicaId>, Refusal);
 
 /// A member: hears its greeting, and makes the connection a link.
 async fn meet(shared: &Arc<Shared>, connection: &quinn::Connection, address: SocketAddr) -> Result<(), SentAway> {
@@ -183,6 +184,26 @@ fn check(hello: &Hello, ours: Versions) -> Result<u16, String> {
     })
 }
 
+impl Shared {
+    /// What a newcomer with a good token is told, or why it is not let in after all.
+    fn welcome(
+        &self,
+        replica: ReplicaId,
+        request: &JoinRequest,
+        address: SocketAddr,
+    ) -> Result<Bytes, (RefusalKind, String)> {
+        let Some(porter) = &self.config.porter else { return Ok(self.usual_welcome()) };
+        let (name, introduction) = (request.name.clone(), request.introduction.clone());
+        let welcome = porter.judge(&Newcomer { replica, name, address, introduction });
+        let welcome = welcome.map_err(|reason| (RefusalKind::Other, reason))?;
+        if welcome.len() > MESH_WELCOME_LEN_MAX {
+            tracing::error!(len = welcome.len(), "what newcomers are told is too long");
+            return Err((RefusalKind::Other, "an internal failure".to_owned()));
+        }
+        Ok(welcome)
+    }
+}
+
 /// A newcomer: its token, its certificate.
 async fn take_in(shared: &Arc<Shared>, connection: &quinn::Connection, address: SocketAddr) -> Result<(), SentAway> {
     let refuse = |kind, reason: String| (None, Refusal::ours(kind, reason));
@@ -202,17 +223,23 @@ async fn take_in(shared: &Arc<Shared>, connection: &quinn::Connection, address: 
         Err((RefusalKind::Version, reason))
     } else {
         // the disk is asked: not on a thread that serves the network
-        let (secret, name, now_s) = (request.secret.clone(), request.name.clone(), shared.config.clock.now_s());
-        tokio::task::spawn_blocking(move || authority.admit(&secret, key, &name, now_s))
-            .await
-            .unwrap_or_else(|_| Err((RefusalKind::Other, "an internal failure".to_owned())))
+        let (shared, request) = (shared.clone(), request.clone());
+        tokio::task::spawn_blocking(move || {
+            let admitted = authority.admit(&request.secret, key, &request.name, shared.config.clock.now_s());
+            admitted.and_then(|(replica, certificate)| {
+                let welcome = shared.welcome(replica, &request, address)?;
+                Ok((replica, certificate, welcome))
+            })
+        })
+        .await
+        .unwrap_or_else(|_| Err((RefusalKind::Other, "an internal failure".to_owned())))
     };
     let (answer, outcome) = match admitted {
-        Ok((replica, certificate)) => {
+        Ok((replica, certificate, welcome)) => {
             let answer = JoinAnswer::Admitted {
                 certificate: Bytes::copy_from_slice(&certificate),
                 authority: Bytes::copy_from_slice(shared.identity().authority()),
-                welcome: shared.welcome(),
+                welcome,
             };
             (answer, Ok(replica))
         }

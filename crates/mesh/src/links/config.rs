@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
+use types::ReplicaId;
+
 use super::identity::Authority;
 
 /// The wall clock that certificates and tokens are judged by. Nothing else in the mesh reads it: waiting is done by a
@@ -35,6 +38,46 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock(..)")
+    }
+}
+
+/// A newcomer whose token is good.
+#[derive(Debug, Clone)]
+pub struct Newcomer {
+    /// The replica id that the token was made for.
+    pub replica: ReplicaId,
+    /// How it calls itself.
+    pub name: String,
+    /// Where it came from.
+    pub address: SocketAddr,
+    /// What it said of itself ([`super::identity::join`]).
+    pub introduction: Bytes,
+}
+
+/// Judges newcomers, and remembers them.
+type Judge = dyn Fn(&Newcomer) -> Result<Bytes, String> + Send + Sync;
+
+/// Who stands at the door of a node that keeps the authority. It is told of each newcomer after its token was used and
+/// before the certificate leaves, on a thread where it may ask the disk. It says what the cluster tells the newcomer (at
+/// most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes), or why it is not let in after all.
+#[derive(Clone)]
+pub struct Porter(Arc<Judge>);
+
+impl Porter {
+    /// A porter that does as `judge` does.
+    #[must_use]
+    pub fn from_fn(judge: impl Fn(&Newcomer) -> Result<Bytes, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(judge))
+    }
+
+    pub(super) fn judge(&self, newcomer: &Newcomer) -> Result<Bytes, String> {
+        (self.0)(newcomer)
+    }
+}
+
+impl fmt::Debug for Porter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Porter(..)")
     }
 }
 
@@ -89,6 +132,9 @@ pub struct Config {
     pub clock: Clock,
     /// The cluster's authority, where this node keeps it: it then takes in newcomers and renews certificates of its peers.
     pub authority: Option<Arc<Authority>>,
+    /// Who is asked about newcomers. Without one, all with a good token are let in, and told what
+    /// [`super::Endpoint::set_welcome`] set.
+    pub porter: Option<Porter>,
 }
 
 impl Config {
@@ -106,6 +152,7 @@ impl Config {
             certificate_check_interval: Duration::from_secs(30),
             clock: Clock::system(),
             authority: None,
+            porter: None,
         }
     }
 }

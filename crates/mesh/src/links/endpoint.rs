@@ -196,7 +196,7 @@ impl Endpoint {
         }
     }
 
-    /// Sets what a newcomer is told together with its certificate; at most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes,
+    /// Sets what a newcomer is told together with its certificate, if no porter says so; at most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes,
     /// else it is not taken.
     pub fn set_welcome(&self, welcome: Bytes) -> bool {
         let fits = welcome.len() <= MESH_WELCOME_LEN_MAX;
@@ -299,7 +299,7 @@ impl Shared {
         self.own.read().client.clone()
     }
 
-    pub(super) fn welcome(&self) -> Bytes {
+    pub(super) fn usual_welcome(&self) -> Bytes {
         self.state.lock().welcome.clone()
     }
 

@@ -68,8 +68,7 @@ impl Keys {
     /// an error (the data was made with it).
     pub fn open(folder: &Path, create: bool) -> Result<Self, StartError> {
         if create {
-            fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|source| io(folder, source))?;
+            make_folder(folder)?;
         }
         let node_path = folder.join(NODE_KEY);
         let cluster_path = folder.join(CLUSTER_KEY);
@@ -77,6 +76,32 @@ impl Keys {
         let cluster = open_key(&cluster_path, CLUSTER_KEY_HEADER, create)?;
         Ok(Self { node: Arc::new(NodeKey::from_seed(&seed, &node_path)?), cluster: ClusterKey::new(&cluster) })
     }
+}
+
+/// Opens the signing key of a keys folder alone; with `create`, makes folder and key where they are missing. For a node
+/// that joins a cluster: it has to show its key before it gets the cluster's.
+pub fn open_node_key(folder: &Path, create: bool) -> Result<NodeKey, StartError> {
+    if create {
+        make_folder(folder)?;
+    }
+    let path = folder.join(NODE_KEY);
+    NodeKey::from_seed(&*open_key(&path, NODE_KEY_HEADER, create)?, &path)
+}
+
+/// The cluster key of a keys folder, to be given to a node that joins.
+pub fn read_cluster_key(folder: &Path) -> Result<Zeroizing<[u8; 32]>, StartError> {
+    open_key(&folder.join(CLUSTER_KEY), CLUSTER_KEY_HEADER, false)
+}
+
+/// Writes the cluster key that a node was given when it joined, durably.
+pub fn write_cluster_key(folder: &Path, key: &[u8; 32]) -> Result<(), StartError> {
+    let path = folder.join(CLUSTER_KEY);
+    write_key(&path, CLUSTER_KEY_HEADER, key).map_err(|source| io(&path, source))
+}
+
+fn make_folder(folder: &Path) -> Result<(), StartError> {
+    fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|source| io(folder, source))
 }
 
 /// 32 fresh random bytes from the operating system.
@@ -160,6 +185,18 @@ mod tests {
         assert_eq!(again.cluster.open("AKID", &sealed).unwrap().expose(), "hush");
         let mode = fs::metadata(folder.path().join(NODE_KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_node_that_joins_shows_its_key_and_is_given_the_clusters() {
+        let (first, joining) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let of_first = Keys::open(first.path(), true).unwrap();
+        let shown = open_node_key(joining.path(), true).unwrap().public_key();
+        write_cluster_key(joining.path(), &read_cluster_key(first.path()).unwrap()).unwrap();
+        let joined = Keys::open(joining.path(), false).unwrap();
+        assert_eq!(joined.node.public_key(), shown);
+        let sealed = of_first.cluster.seal("AKID", &Secret::new("hush".to_owned()));
+        assert_eq!(joined.cluster.open("AKID", &sealed).unwrap().expose(), "hush");
     }
 
     #[test]

@@ -95,6 +95,15 @@ impl Authority {
         certificate::pin(self.key.public())
     }
 
+    /// Takes the next replica id that this authority has not given away: 1 the first time. Durable; of several processes that
+    /// ask at once, each gets another.
+    ///
+    /// # Errors
+    /// When the disk says no.
+    pub fn take_replica(&self) -> Result<ReplicaId, IdentityError> {
+        self.records.take_replica()
+    }
+
     /// Makes a join token, and remembers it durably. May be called by another process than the node that will take it.
     ///
     /// # Errors

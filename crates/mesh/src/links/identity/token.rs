@@ -212,6 +212,21 @@ impl Records {
         Self { folder: folder.join("tokens") }
     }
 
+    /// Takes the next replica id that was not given away: a file for each, made exclusively and never removed.
+    pub(super) fn take_replica(&self) -> Result<ReplicaId, IdentityError> {
+        let folder = self.folder.join("replicas");
+        files::make_folder(&folder)?;
+        let mut replica = 1;
+        loop {
+            let path = folder.join(format!("{replica}"));
+            match files::create(&path, "") {
+                Ok(()) => return Ok(ReplicaId(replica)),
+                Err(there) if there.kind() == ErrorKind::AlreadyExists => replica += 1,
+                Err(source) => return Err(files::io(&path, source)),
+            }
+        }
+    }
+
     /// Makes a secret and remembers it; forgets those that expired.
     pub(super) fn issue(&self, record: Record, now_s: u64) -> Result<TokenSecret, IdentityError> {
         files::make_folder(&self.folder)?;
