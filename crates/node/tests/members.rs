@@ -42,9 +42,7 @@ async fn change(node: &Node, change: Change) {
     // An epoch may begin only when the one before is over.
     within(PATIENCE, async || match node.change(change).await {
         Ok(_) => Some(()),
-        Err(ChangeError::Consensus(reason)) => {
-            // Shown when the test fails.
-            println!("not yet: {reason}");
+        Err(ChangeError::Consensus(_)) => {
             tokio::time::sleep(Duration::from_millis(200)).await;
             None
         }
