@@ -17,6 +17,7 @@ use crate::engine::inbox::Rejected;
 use crate::engine::{Changing, Submitted};
 use crate::error::WriteError;
 use crate::node::{Node, Shared};
+use crate::peer::bodies;
 
 /// What is to change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +60,18 @@ pub enum ChangeError {
     /// The core refused it.
     #[error("{0}")]
     Consensus(String),
+    /// Bodies of large objects would be lost.
+    #[error(
+        "{held} of the members that stay have all bodies of large objects, and {needed} must before one may leave: {reason}; see that they run, reach one another and have room, and try again"
+    )]
+    Bodies {
+        /// Members that have them.
+        held: usize,
+        /// How many must.
+        needed: usize,
+        /// Why one of the others has not.
+        reason: String,
+    },
     /// Another change came first.
     #[error(
         "another change of the members came first, and epoch {0} began with that: look at `entangle status`, and ask again if it is still wanted"
@@ -159,7 +172,8 @@ impl Node {
         self.configure(principal, Op::PutNode(node)).await
     }
 
-    /// Changes the members. Returns when the new epoch has begun here, with it.
+    /// Changes the members. Returns when the new epoch has begun here, and as many of its members as must have all bodies of
+    /// large objects. Whoever leaves has to run until then, unless it is lost.
     pub async fn change(&self, change: Change) -> Result<Arc<Membership>, ChangeError> {
         let shared = &self.shared;
         shared.ready()?;
@@ -171,6 +185,12 @@ impl Node {
             }
         }
         let next = next(&shared.membership(), change)?;
+        let needed = usize::try_from(next.f).unwrap_or(0) + 1;
+        let stay: Vec<ReplicaId> =
+            shared.membership().members.iter().copied().filter(|of| next.members.contains(of)).collect();
+        if stay.len() < shared.membership().members.len() {
+            have_bodies(shared, &stay, needed.min(stay.len())).await?;
+        }
         let mut memberships = self.memberships();
         let (answer, answered) = oneshot::channel();
         match shared.inbox.submit(Submitted::Change(Changing { next, answer })) {
@@ -183,10 +203,21 @@ impl Node {
         let begun = tokio::time::timeout(PATIENCE, begun).await.map_err(|_| WriteError::TimedOut)?;
         let membership = begun.map_err(|_| WriteError::Stopping)?.clone();
         match membership.entry {
-            Some(entry) if entry.reconfig == id => Ok(membership),
+            Some(entry) if entry.reconfig == id => {
+                // Those that were written meanwhile, and by more members than before where more may fail.
+                have_bodies(shared, &membership.members, needed).await?;
+                Ok(membership)
+            }
             _ => Err(ChangeError::Overtaken(membership.epoch.0)),
         }
     }
+}
+
+/// So many of these members are to have all bodies.
+async fn have_bodies(shared: &Arc<Shared>, members: &[ReplicaId], needed: usize) -> Result<(), ChangeError> {
+    let (held, reason) = bodies::hold_everywhere(shared, members).await;
+    let reason = reason.unwrap_or_default();
+    if held < needed { Err(ChangeError::Bodies { held, needed, reason }) } else { Ok(()) }
 }
 
 impl From<ReconfigError> for ChangeError {

@@ -63,6 +63,8 @@ async fn one_node_becomes_three_and_the_first_is_replaced_under_load() {
         assert_eq!(group.node(1).put_node("", group.entry_of(node)).await.unwrap(), Outcome::Done);
     }
 
+    let large = bytes(7, 300_000);
+    put(group.node(1), "photos", "large", &large).await;
     let (stop, written, writer) = write_on(group.node(1), "grow");
     for node in [2, 3] {
         change(group.node(1), Change::Add(ReplicaId(node))).await;
@@ -81,6 +83,7 @@ async fn one_node_becomes_three_and_the_first_is_replaced_under_load() {
         assert_eq!(group.node(node).membership().members, [1, 2, 3].map(ReplicaId));
     }
 
+    assert_eq!(read(group.node(3), "large").await, Some(large.clone()));
     let (stop, written, writer) = write_on(group.node(2), "replace");
     change(group.node(2), Change::Replace(ReplicaId(1), ReplicaId(4))).await;
     group.is_ready(4).await;
@@ -96,6 +99,8 @@ async fn one_node_becomes_three_and_the_first_is_replaced_under_load() {
         let last = written.load(Ordering::SeqCst) - 1;
         assert_eq!(read(group.node(node), &format!("replace {last}")).await, Some(bytes(last, 300)), "at {node}");
     }
+    // Who had it first is gone.
+    assert_eq!(read(group.node(4), "large").await, Some(large));
     group.have_one_ledger().await;
 
     for node in 2..=4 {

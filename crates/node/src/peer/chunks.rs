@@ -31,6 +31,13 @@ impl WireChunk {
         Self { placement, placed_at, index, chunk }
     }
 
+    /// Places its bytes in the own vault.
+    pub(crate) async fn put(self, shared: &Shared, bytes: Bytes) -> Result<(), String> {
+        shared.metrics.placed(bytes.len());
+        let put = shared.vault.put_chunk(self.placement, self.placed_at, self.index, bytes).await;
+        put.map(drop).map_err(|error| error.to_string())
+    }
+
     fn name(&self) -> ChunkName {
         let Self { placement, placed_at, index, chunk } = *self;
         ChunkName { placement, placed_at, index, digest: chunk.digest }
@@ -47,9 +54,7 @@ pub(crate) async fn give(shared: &Shared, chunk: WireChunk) -> Result<Bytes, Str
 pub(crate) async fn keep(shared: &Shared, link: &dyn Link, chunk: WireChunk) -> Result<(), String> {
     shared.has_space().map_err(|error| error.to_string())?;
     let bytes = fetch(link, chunk).await.map_err(|error| error.to_string())?;
-    let (placement, placed_at, index) = (chunk.placement, chunk.placed_at, chunk.index);
-    shared.metrics.placed(bytes.len());
-    shared.vault.put_chunk(placement, placed_at, index, bytes).await.map(drop).map_err(|error| error.to_string())
+    chunk.put(shared, bytes).await
 }
 
 /// A chunk as one other member has it, compared with its digest.
@@ -75,13 +80,15 @@ pub(crate) async fn fetch_from_any(shared: &Shared, chunk: WireChunk) -> Option<
     None
 }
 
-/// Has a chunk of the own vault placed by `f` others, too: by the nearest, and by those behind them where one fails.
+/// Has a chunk of the own vault placed by `f` others, at least by one, too: by the nearest, and by those behind them where one fails.
 pub(crate) async fn replicate(shared: &Shared, chunk: WireChunk) -> Result<(), WriteError> {
-    let needed = usize::try_from(shared.membership().f).unwrap_or(0);
+    let membership = shared.membership();
+    // One copy alone would be gone with a member that is removed.
+    let needed = usize::try_from(membership.f.max(1)).unwrap_or(usize::MAX).min(membership.members.len() - 1);
     if needed == 0 {
         return Ok(());
     }
-    let mut others = shared.peers.links().into_iter();
+    let mut others = shared.peers.links_to(&membership.members).into_iter();
     let ask = |link: std::sync::Arc<dyn Link>| async move { link.request(Request::Keep(chunk).to_bytes(), 0).await };
     let mut asked: FuturesUnordered<_> = others.by_ref().take(needed).map(ask).collect();
     let mut kept = 0;

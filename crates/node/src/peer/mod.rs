@@ -9,12 +9,13 @@
 //! | the bytes of frames | `wire.rs` |
 //! | the newest records and the last beat, as the loop publishes them | `tail.rs` |
 //! | what one asks another for: chunks, states | `requests.rs` |
-//! | bodies in the vaults of several members | `chunks.rs` |
+//! | bodies in the vaults of several members | `chunks.rs`; where those change, `bodies.rs` |
 //! | the state of another member, in place of one that is too old | `snapshot.rs` |
 //! | one task a reader: feeds it the journal, from memory or from the disk | `feed.rs` |
 //! | the mesh as the carrier | `links.rs` |
 //! | what the loop does about peers | `engine/peers.rs` |
 
+pub(crate) mod bodies;
 pub(crate) mod chunks;
 pub(crate) mod feed;
 pub mod links;
@@ -136,9 +137,25 @@ impl Peers {
         requests::answer(&node, link.as_deref(), bytes).await
     }
 
-    /// The links that are up, those to the nearest members first.
+    /// The link to a node, if it is up.
+    pub(crate) fn link_to(&self, node: ReplicaId) -> Option<Arc<dyn Link>> {
+        self.links.lock().get(&node).cloned()
+    }
+
+    /// The links that are up, those to the nearest nodes first.
     pub(crate) fn links(&self) -> Vec<Arc<dyn Link>> {
-        let mut links: Vec<_> = self.links.lock().values().cloned().collect();
+        self.links_where(|_| true)
+    }
+
+    /// Those of them that lead to these nodes.
+    pub(crate) fn links_to(&self, nodes: &[ReplicaId]) -> Vec<Arc<dyn Link>> {
+        self.links_where(|node| nodes.contains(&node))
+    }
+
+    fn links_where(&self, is_meant: impl Fn(ReplicaId) -> bool) -> Vec<Arc<dyn Link>> {
+        let links = self.links.lock();
+        let meant = links.iter().filter(|(node, _)| is_meant(**node));
+        let mut links: Vec<_> = meant.map(|(_, link)| link.clone()).collect();
         links.sort_by_key(|link| {
             let delay = link.round_trip();
             (delay.is_none(), delay)

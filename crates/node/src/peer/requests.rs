@@ -1,5 +1,7 @@
 //! What one node asks another for, and the answers (`docs/formats/peer.md`).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
@@ -7,6 +9,7 @@ use types::ReplicaId;
 use types::command::Genesis;
 use types::limits::PEER_FRAME_LEN_MAX;
 
+use super::bodies;
 use super::chunks::{self, WireChunk};
 use super::wire::{FrameError, VERSION};
 use super::{Link, RequestFailed, snapshot};
@@ -34,6 +37,9 @@ pub(crate) enum Request {
     /// How the group was founded ([`Founding`]).
     #[n(5)]
     Founding,
+    /// Have every body that the state refers to in the own vault: how many chunks were fetched for that.
+    #[n(6)]
+    Hold,
 }
 
 /// How the group was founded: what a node that joins the cluster has to be told ([`crate::GroupConfig`]).
@@ -89,7 +95,7 @@ pub(crate) fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, Frame
 }
 
 /// Answers a request of another node.
-pub(crate) async fn answer(shared: &Shared, link: Option<&dyn Link>, bytes: &[u8]) -> Result<Bytes, String> {
+pub(crate) async fn answer(shared: &Arc<Shared>, link: Option<&dyn Link>, bytes: &[u8]) -> Result<Bytes, String> {
     match Request::from_bytes(bytes).map_err(|error| error.to_string())? {
         Request::Give(chunk) => chunks::give(shared, chunk).await,
         Request::Keep(chunk) => {
@@ -99,6 +105,7 @@ pub(crate) async fn answer(shared: &Shared, link: Option<&dyn Link>, bytes: &[u8
         Request::Snapshot => snapshot::offer(shared).await,
         Request::Rows(number, table, after) => snapshot::rows(shared, number, table, after.map(Vec::from)).await,
         Request::Entries(number, from) => snapshot::entries(shared, number, from).await,
+        Request::Hold => bodies::hold_all(shared).await.map(|fetched| encode(&fetched)),
         Request::Founding => {
             let founding = Founding { genesis: shared.genesis.clone(), faults: shared.first.f };
             Ok(encode(&founding))
