@@ -91,7 +91,8 @@ fn node(put: &PutNode) -> Checked {
     ensure(put.member.replica.0 > 0, "nodes are numbered from 1")?;
     ensure((1..=TEXT_LEN_MAX).contains(&put.member.name.len()), "the name of the node is empty or too long")?;
     ensure(put.region.len() <= TEXT_LEN_MAX, "the region is too long")?;
-    ensure(put.mesh.len() <= TEXT_LEN_MAX, "the address is too long")
+    ensure(put.mesh.len() <= TEXT_LEN_MAX, "the address is too long")?;
+    ensure(put.label.len() <= TEXT_LEN_MAX, "what the node is called is too long")
 }
 
 /// What any name must keep, so that rows cannot be confused; AWS's further rules are the gateway's.

@@ -99,6 +99,20 @@ impl Client {
         Ok(())
     }
 
+    /// The members of the group, and the nodes of the cluster.
+    pub async fn members(&self) -> Result<Value, Error> {
+        self.json(Request::new(Method::GET, format!("{ROOT}/members"))).await
+    }
+
+    /// Changes the members: `{"add": node}`, `{"remove": node}`, `{"replace": [old, new]}` or `{"faults": number}`. Gives
+    /// them as they are then.
+    pub async fn change_members(&self, change: &Value) -> Result<Value, Error> {
+        let request = Request::new(Method::POST, format!("{ROOT}/members"))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(change.to_string());
+        self.json(request).await
+    }
+
     async fn read(&self, request: Request) -> Result<Bytes, Error> {
         self.send_ok(request).await?.bytes(ANSWER_LEN_MAX).await
     }

@@ -178,6 +178,43 @@ pub(crate) enum ClusterCommand {
     Init(ClusterInitArgs),
     /// Print a token with which one node can join
     Token(ClusterTokenArgs),
+    /// The nodes of the cluster, and which of them are members
+    Nodes(ClusterNodesArgs),
+    /// Make a node that has joined a member, while the group works
+    Add(ClusterChangeArgs),
+    /// Have a member leave, while the group works; keep it running until this returns, unless it is lost
+    Remove(ClusterChangeArgs),
+    /// Put one node in the place of another: of one whose disk is lost, too
+    Replace(ClusterReplaceArgs),
+}
+
+/// `entangle cluster nodes`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterNodesArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `entangle cluster add` and `remove`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterChangeArgs {
+    /// The node: its name or its replica number
+    pub(crate) node: String,
+    /// A member that stays
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `entangle cluster replace`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterReplaceArgs {
+    /// The member that leaves: its name or its replica number
+    pub(crate) old: String,
+    /// The node that comes in its place
+    pub(crate) new: String,
+    /// A member that stays
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
 }
 
 /// `entangle cluster init`

@@ -65,11 +65,11 @@ impl Server {
         mut links: Option<Links>,
     ) -> anyhow::Result<(Self, RootKey)> {
         let mut config = node_config(settings);
-        config.group = links.as_ref().and_then(Links::group);
+        config.group = links.as_ref().map(Links::group);
         let started = tokio::task::spawn_blocking(move || Node::start(config)).await;
         let node = started.context("the node panicked while it started")?.map_err(|error| refused(&error, settings))?;
         if let Some(links) = &mut links {
-            links.carry(node.peers().clone());
+            links.carry(&node);
         }
         match Self::open(settings, given, &node, links.as_ref()).await {
             Ok((server, root_key)) => Ok((Self { links, ..server }, root_key)),
@@ -90,7 +90,9 @@ impl Server {
         config.links = links.map(|links| LinksReport::from_fn(links.report()));
         let bound = Gateway::bind(config, node.clone()).await;
         let gateway = bound.map_err(|error| not_bound(&error, settings))?;
-        let root_key = ensure_root_key(node, settings, given).await?;
+        let is_member = node.membership().has(node.replica());
+        // A node that is no member yet gets the keys that there are with everything else.
+        let root_key = if is_member { ensure_root_key(node, settings, given).await? } else { RootKey::Unknown };
         write_policy(&settings.keys, &node.policy())?;
         Ok((Self::run(node.clone(), gateway), root_key))
     }

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use types::command::{Member, PutNode};
 use types::sign::Signer as _;
 use types::state::ReadError;
-use types::{Op, Outcome, ReplicaId};
+use types::{CommandId, Epoch, Op, Outcome, ReplicaId};
 
 use crate::engine::inbox::Rejected;
 use crate::engine::{Changing, Submitted};
@@ -72,6 +72,9 @@ pub enum ChangeError {
         /// Why one of the others has not.
         reason: String,
     },
+    /// The change before this one is not over yet.
+    #[error("{0}; see that the members of the present epoch run and reach one another, and try again")]
+    Unfinished(String),
     /// Another change came first.
     #[error(
         "another change of the members came first, and epoch {0} began with that: look at `entangle status`, and ask again if it is still wanted"
@@ -156,6 +159,12 @@ impl Node {
         self.shared.membership()
     }
 
+    /// The replica that this node is.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaId {
+        self.shared.replica
+    }
+
     /// To be told of every new epoch.
     #[must_use]
     pub fn memberships(&self) -> watch::Receiver<Arc<Membership>> {
@@ -192,13 +201,8 @@ impl Node {
             have_bodies(shared, &stay, needed.min(stay.len())).await?;
         }
         let mut memberships = self.memberships();
-        let (answer, answered) = oneshot::channel();
-        match shared.inbox.submit(Submitted::Change(Changing { next, answer })) {
-            Ok(()) => {}
-            Err(Rejected::Full) => return Err(WriteError::SlowDown("its queue of commands is full").into()),
-            Err(Rejected::Closed) => return Err(shared.running().err().unwrap_or(WriteError::Stopping).into()),
-        }
-        let (epoch, id) = answered.await.map_err(|_| shared.running().err().unwrap_or(WriteError::Stopping))??;
+        let proposed = propose(shared, next);
+        let (epoch, id) = proposed.await?;
         let begun = memberships.wait_for(|membership| membership.epoch > epoch);
         let begun = tokio::time::timeout(PATIENCE, begun).await.map_err(|_| WriteError::TimedOut)?;
         let membership = begun.map_err(|_| WriteError::Stopping)?.clone();
@@ -209,6 +213,25 @@ impl Node {
                 Ok(membership)
             }
             _ => Err(ChangeError::Overtaken(membership.epoch.0)),
+        }
+    }
+}
+
+/// Proposes an epoch, as soon as the one before the present one is over.
+async fn propose(shared: &Shared, next: Reconfig) -> Result<(Epoch, CommandId), ChangeError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let (answer, answered) = oneshot::channel();
+        match shared.inbox.submit(Submitted::Change(Changing { next: next.clone(), answer })) {
+            Ok(()) => {}
+            Err(Rejected::Full) => return Err(WriteError::SlowDown("its queue of commands is full").into()),
+            Err(Rejected::Closed) => return Err(shared.running().err().unwrap_or(WriteError::Stopping).into()),
+        }
+        match answered.await.map_err(|_| shared.running().err().unwrap_or(WriteError::Stopping))? {
+            Err(ChangeError::Unfinished(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            proposed => return proposed,
         }
     }
 }
@@ -226,7 +249,7 @@ impl From<ReconfigError> for ChangeError {
             ReconfigError::Connected { .. } => {
                 "; see that the nodes of the new group run and that this one reaches them"
             }
-            ReconfigError::Unfinished(_) => "; try again in a moment",
+            ReconfigError::Unfinished(_) => return Self::Unfinished(error.to_string()),
             ReconfigError::Malformed(_) => "",
             ReconfigError::Submit(error) => return crate::engine::refused(*error).into(),
         };
@@ -237,8 +260,6 @@ impl From<ReconfigError> for ChangeError {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use types::Epoch;
-
     use super::*;
 
     fn of(members: &[u32], f: u32) -> Membership {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use types::command::Member;
 use types::{ClusterId, ReplicaId};
 
-/// The group that a node is a member of, as it was founded. Equal at all members but for `replica`.
+/// The group of a node, as it was founded. Equal at all nodes of the cluster but for `replica`; one that is none of the
+/// members waits to be added.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupConfig {
     /// The cluster.
@@ -51,7 +52,8 @@ pub struct NodeConfig {
     pub checkpoint_len: u64,
     /// The region that this node says it is in.
     pub region: String,
-    /// The group, if there is more than this node. Its keys folder must be there: all members share the cluster key.
+    /// The group, if there is more than this node, or will be. Its keys folder must be there: all nodes share the cluster
+    /// key.
     pub group: Option<GroupConfig>,
 }
 

@@ -39,16 +39,9 @@ fn write_on(node: &Node, prefix: &'static str) -> (Arc<AtomicBool>, Arc<AtomicU6
 }
 
 async fn change(node: &Node, change: Change) {
-    // An epoch may begin only when the one before is over.
-    within(PATIENCE, async || match node.change(change).await {
-        Ok(_) => Some(()),
-        Err(ChangeError::Consensus(_)) => {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            None
-        }
-        Err(other) => panic!("{change:?}: {other}"),
-    })
-    .await;
+    if let Err(error) = node.change(change).await {
+        panic!("{change:?}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

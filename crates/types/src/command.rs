@@ -443,9 +443,12 @@ pub struct PutNode {
     /// The region that it says it is in.
     #[n(1)]
     pub region: String,
-    /// Where other nodes reach it: `host:port`.
+    /// Where other nodes reach it: `host:port`; empty: it dials them.
     #[n(2)]
     pub mesh: String,
+    /// What people call it.
+    #[n(3)]
+    pub label: String,
 }
 
 /// See [`Op::BeginEpoch`].

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mesh::links::identity::{Authority, Identity};
 use mesh::links::{BindError, Config, Endpoint, Events, Newcomer, PeerStatus, Porter};
-use node::GroupConfig;
 use node::keys::read_cluster_key;
-use node::peer::Peers;
+use node::{GroupConfig, Node};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use types::ReplicaId;
 use types::command::Member;
+use types::{ClusterId, ReplicaId};
 
+use super::directory::Directory;
 use super::join::reachable;
 use super::record::{KnownNode, Record};
 use super::words::{Introduction, Welcome};
@@ -30,6 +30,9 @@ pub(crate) struct Links {
     events: Option<Events>,
     own: ReplicaId,
     record: Arc<Mutex<Record>>,
+    keys: PathBuf,
+    /// Told when a node has joined.
+    heard: watch::Receiver<()>,
 }
 
 impl Links {
@@ -57,27 +60,17 @@ impl Links {
             settings.mesh_advertise.clone().or_else(|| settings.mesh.and(reachable(endpoint.local_address())));
         note_address(&mut record.lock(), own, reached, &keys)?;
         endpoint.set_peers(peers(&record.lock()));
-        tokio::spawn(follow(endpoint.clone(), record.clone(), heard));
-        Ok(Some(Self { endpoint, events: Some(events), own, record }))
+        Ok(Some(Self { endpoint, events: Some(events), own, record, keys, heard }))
     }
 
-    /// The group, if this node is a member of it as it was founded.
-    pub(crate) fn group(&self) -> Option<GroupConfig> {
+    /// The group, as it was founded.
+    pub(crate) fn group(&self) -> GroupConfig {
         let cluster = self.endpoint.identity().cluster();
         let record = self.record.lock();
-        let founders: Vec<Member> = record
-            .nodes
-            .iter()
-            .filter(|node| node.founder)
-            .map(|node| Member {
-                replica: node.replica,
-                name: format!("{cluster}.entangle/replica/{}", node.replica),
-                key: node.key,
-            })
-            .collect();
-        let is_member = founders.iter().any(|member| member.replica == self.own);
+        let founders: Vec<Member> =
+            record.nodes.iter().filter(|node| node.founder).map(|node| member(cluster, node)).collect();
         let faults = u32::try_from(founders.len().saturating_sub(1) / 2).unwrap_or(0);
-        is_member.then_some(GroupConfig { cluster, replica: self.own, members: founders, faults })
+        GroupConfig { cluster, replica: self.own, members: founders, faults }
     }
 
     /// Where the mesh listens, and how others reach it.
@@ -86,22 +79,17 @@ impl Links {
         (self.endpoint.local_address(), reached)
     }
 
-    /// The identity: cluster, replica, name.
-    pub(crate) fn identity(&self) -> Identity {
-        self.endpoint.identity()
-    }
-
     /// Brings the node what the links bring.
-    pub(crate) fn carry(&mut self, peers: Peers) {
+    pub(crate) fn carry(&mut self, node: &Node) {
         if let Some(events) = self.events.take() {
-            tokio::spawn(node::peer::links::carry(events, peers));
-        }
-    }
-
-    /// Listens to what the links bring, for nobody: the node takes no part yet.
-    pub(crate) fn idle(&mut self) {
-        if let Some(mut events) = self.events.take() {
-            tokio::spawn(async move { while events.next().await.is_some() {} });
+            tokio::spawn(node::peer::links::carry(events, node.peers().clone()));
+            let directory = Directory {
+                endpoint: self.endpoint.clone(),
+                record: self.record.clone(),
+                keys: self.keys.clone(),
+                node: node.clone(),
+            };
+            tokio::spawn(directory.follow(self.heard.clone()));
         }
     }
 
@@ -167,16 +155,12 @@ fn warn_of_expiry(identity: &Identity, keeps_authority: bool) {
 }
 
 /// Who is dialled and let in: all that are known. The endpoint leaves its own replica out.
-fn peers(record: &Record) -> BTreeMap<ReplicaId, Vec<String>> {
+pub(super) fn peers(record: &Record) -> BTreeMap<ReplicaId, Vec<String>> {
     record.nodes.iter().map(|node| (node.replica, node.mesh.iter().cloned().collect())).collect()
 }
 
-/// Names the endpoint its peers anew when a node has joined.
-async fn follow(endpoint: Endpoint, record: Arc<Mutex<Record>>, mut heard: watch::Receiver<()>) {
-    while heard.changed().await.is_ok() {
-        let peers = peers(&record.lock());
-        endpoint.set_peers(peers);
-    }
+pub(super) fn member(cluster: ClusterId, node: &KnownNode) -> Member {
+    Member { replica: node.replica, name: node::name_of(cluster, node.replica), key: node.key }
 }
 
 /// Remembers newcomers, durably, and gives them the cluster key and the nodes that are known.

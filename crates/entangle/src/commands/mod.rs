@@ -7,6 +7,7 @@ mod demo;
 mod folder;
 mod keys;
 mod ledger;
+mod members;
 mod receipt;
 mod serve;
 mod status;
@@ -22,6 +23,10 @@ pub(crate) async fn run(command: Command, console: Console, environment: &Enviro
         Command::Demo(args) => Box::pin(demo::run(&args, console)).await,
         Command::Cluster(ClusterCommand::Init(args)) => cluster::run_init(&args, console),
         Command::Cluster(ClusterCommand::Token(args)) => cluster::run_token(&args, console),
+        Command::Cluster(ClusterCommand::Nodes(args)) => members::run_nodes(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Add(args)) => members::run_add(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Remove(args)) => members::run_remove(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Replace(args)) => members::run_replace(&args, console, environment).await,
         Command::Status(args) => status::run(&args, console, environment).await,
         Command::Receipt(ReceiptCommand::Get(args)) => receipt::run_get(&args, environment).await,
         Command::Receipt(ReceiptCommand::Verify(args)) => receipt::run_verify(&args, console, environment),

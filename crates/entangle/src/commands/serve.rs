@@ -29,12 +29,6 @@ pub(super) async fn run(args: &ServeArgs, console: Console, environment: &Enviro
             std::process::exit(128 + number);
         }
     };
-    let links = match links {
-        Some(links) if links.group().is_none() => {
-            return wait_for_membership(links, console, &settings, shutdown).await;
-        }
-        links => links,
-    };
     let starting = Box::pin(Server::start(&settings, given, links));
     let (mut server, root_key) = tokio::select! {
         started = starting => started?,
@@ -79,52 +73,6 @@ async fn links(settings: &mut Settings) -> anyhow::Result<Option<Links>> {
         settings.region = region;
     }
     Links::open(settings)
-}
-
-/// A node that has joined and is no member of the group yet: its links are up, and there is nothing to serve.
-async fn wait_for_membership(
-    mut links: Links,
-    console: Console,
-    settings: &Settings,
-    mut shutdown: Shutdown,
-) -> anyhow::Result<Report> {
-    links.idle();
-    let identity = links.identity();
-    let (listen, advertise) = links.addresses();
-    tracing::info!(cluster = %identity.cluster(), replica = %identity.replica(), mesh = %listen, "joined; not a member yet");
-    if console.json {
-        console.line(
-            &json!({
-                "ok": true,
-                "member": false,
-                "cluster": identity.cluster().to_string(),
-                "replica": identity.replica().0,
-                "name": identity.name(),
-                "mesh": listen.to_string(),
-                "advertise": advertise,
-                "keys": absolute(&settings.keys).display().to_string(),
-            })
-            .to_string(),
-        );
-    } else {
-        let style = console.style;
-        let rows = [
-            ("cluster", identity.cluster().to_string()),
-            ("node", format!("{}, replica {}", identity.name(), identity.replica())),
-            ("mesh", listen.to_string()),
-            ("keys", absolute(&settings.keys).display().to_string()),
-        ];
-        console.line(&format!(
-            "{} It waits to be made a member of the group, and serves nothing until then.\n\n{}\nLater starts need no token.",
-            style.bold("This node has joined its cluster."),
-            columns(style, &rows)
-        ));
-    }
-    let (name, _) = shutdown.next().await;
-    tracing::info!("{name}: closing the links");
-    shutdown.exit_on_next();
-    links.close().await;
-    Ok(Report::done(Value::Null, ""))
 }
 
 /// Each connection and each open segment takes a file descriptor; the usual soft limit of 1,024 is soon reached.

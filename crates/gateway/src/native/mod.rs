@@ -2,6 +2,7 @@
 //! no bucket.
 
 mod keys;
+mod members;
 mod receipt;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -40,6 +41,7 @@ enum Route<'a> {
     Receipt(&'a str),
     Keys,
     Key(&'a str),
+    Members,
 }
 
 impl<'a> Route<'a> {
@@ -50,6 +52,7 @@ impl<'a> Route<'a> {
             "checkpoint" => Self::Checkpoint,
             "policy" => Self::Policy,
             "keys" => Self::Keys,
+            "members" => Self::Members,
             _ if rest.starts_with("tile/") => Self::Tile(rest),
             _ => match rest.split_once('/') {
                 Some(("receipt", object)) => Self::Receipt(object),
@@ -67,6 +70,7 @@ impl<'a> Route<'a> {
             Self::Policy => "NativePolicy",
             Self::Receipt(_) => "NativeReceipt",
             Self::Keys | Self::Key(_) => "NativeKeys",
+            Self::Members => "NativeMembers",
         }
     }
 
@@ -108,6 +112,8 @@ impl NativeRoutes {
             (Method::GET, Route::Receipt(object)) => self.receipt(object, request.uri.query()).await,
             (Method::GET, Route::Keys) => self.list_keys(),
             (Method::POST, Route::Keys) => self.add_key(&context, request).await,
+            (Method::GET, Route::Members) => self.list_members(),
+            (Method::POST, Route::Members) => self.change_members(&context, request).await,
             (Method::DELETE, Route::Key(key)) => self.remove_key(&decode(key)?, &request).await,
             _ => Err(s3_error!(MethodNotAllowed)),
         }
@@ -185,6 +191,7 @@ mod tests {
         assert_eq!(Route::of("/_entangle/v1/tile/entries/000.p/5"), Some(Route::Tile("tile/entries/000.p/5")));
         assert_eq!(Route::of("/_entangle/v1/receipt/b/a/b%2F"), Some(Route::Receipt("b/a/b%2F")));
         assert_eq!(Route::of("/_entangle/v1/keys/AK"), Some(Route::Key("AK")));
+        assert_eq!(Route::of("/_entangle/v1/members"), Some(Route::Members));
         assert_eq!(Route::of("/_entangle/v1/nothing"), None);
         assert_eq!(Route::of("/_entangle/v2/status"), None);
         assert_eq!(Route::of("/_entangle"), None);

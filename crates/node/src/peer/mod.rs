@@ -35,7 +35,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::ReplicaId;
 use types::limits::PEER_FRAMES_MAX;
 
-pub use requests::Founding;
 pub use wire::FrameError;
 
 use crate::engine::Event;

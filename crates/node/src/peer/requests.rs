@@ -5,15 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
-use types::ReplicaId;
-use types::command::Genesis;
-use types::limits::PEER_FRAME_LEN_MAX;
 
 use super::bodies;
 use super::chunks::{self, WireChunk};
 use super::wire::{FrameError, VERSION};
-use super::{Link, RequestFailed, snapshot};
-use crate::config::GroupConfig;
+use super::{Link, snapshot};
 use crate::node::Shared;
 
 /// A request.
@@ -34,38 +30,9 @@ pub(crate) enum Request {
     /// Entries of the log of a snapshot, from this one on ([`snapshot::Entries`]).
     #[n(4)]
     Entries(#[n(0)] u64, #[n(1)] u64),
-    /// How the group was founded ([`Founding`]).
-    #[n(5)]
-    Founding,
     /// Have every body that the state refers to in the own vault: how many chunks were fetched for that.
-    #[n(6)]
+    #[n(5)]
     Hold,
-}
-
-/// How the group was founded: what a node that joins the cluster has to be told ([`crate::GroupConfig`]).
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub struct Founding {
-    /// The first configuration.
-    #[n(0)]
-    pub genesis: Genesis,
-    /// How many of its members may fail.
-    #[n(1)]
-    pub faults: u32,
-}
-
-impl Founding {
-    /// Asks another node of the cluster.
-    pub async fn ask(link: &dyn Link) -> Result<Self, RequestFailed> {
-        let answer = link.request(Request::Founding.to_bytes(), PEER_FRAME_LEN_MAX).await?;
-        decode(&answer).map_err(|error| RequestFailed(error.to_string()))
-    }
-
-    /// The group as a node of this number is to know it, a member or not.
-    #[must_use]
-    pub fn of(self, replica: ReplicaId) -> GroupConfig {
-        let Self { genesis, faults } = self;
-        GroupConfig { cluster: genesis.cluster, replica, members: genesis.members, faults }
-    }
 }
 
 impl Request {
@@ -106,9 +73,5 @@ pub(crate) async fn answer(shared: &Arc<Shared>, link: Option<&dyn Link>, bytes:
         Request::Rows(number, table, after) => snapshot::rows(shared, number, table, after.map(Vec::from)).await,
         Request::Entries(number, from) => snapshot::entries(shared, number, from).await,
         Request::Hold => bodies::hold_all(shared).await.map(|fetched| encode(&fetched)),
-        Request::Founding => {
-            let founding = Founding { genesis: shared.genesis.clone(), faults: shared.first.f };
-            Ok(encode(&founding))
-        }
     }
 }

@@ -163,7 +163,12 @@ impl Group {
     /// What the directory is to say of a node.
     pub fn entry_of(&self, replica: u32) -> types::command::PutNode {
         let member = self.members[replica as usize - 1].clone();
-        types::command::PutNode { member, region: "somewhere".to_owned(), mesh: format!("node-{replica}:7443") }
+        types::command::PutNode {
+            member,
+            region: "somewhere".to_owned(),
+            mesh: format!("node-{replica}:7443"),
+            label: format!("node-{replica}"),
+        }
     }
 
     /// Folders and keys of members, of which none runs.
