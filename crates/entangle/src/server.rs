@@ -117,6 +117,12 @@ impl Server {
         self.links.as_ref().map(Links::addresses)
     }
 
+    /// The replica that this node is, and whether it is a member of its group.
+    pub(crate) fn standing(&self) -> (u32, bool) {
+        let replica = self.node.replica();
+        (replica.0, self.node.membership().has(replica))
+    }
+
     /// Waits until the node or the gateway stops working by itself; says why.
     pub(crate) async fn failed(&mut self) -> String {
         tokio::select! {

@@ -31,6 +31,7 @@ mod write;
 
 pub use change::{Change, ChangeError};
 pub use config::{GroupConfig, NodeConfig, keys_beside};
+pub use engine::REMOVED;
 pub use error::{BodyError, StartError, WriteError};
 pub use keys::Secret;
 pub use node::Node;

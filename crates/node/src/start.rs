@@ -627,7 +627,10 @@ fn spawn(
     let head = sealer.head();
     let mut seals =
         Sealing { sealer, shared: shared.clone(), inbox: inbox.clone(), messages, keeping: VecDeque::new(), signed };
-    if head.size > 0 && signed.is_none_or(|signed| head.size >= signed.size) {
+    if head.size > 0 && signed == Some(head) {
+        // Its kept record is durable.
+        shared.publish(head);
+    } else if head.size > 0 && signed.is_none_or(|signed| head.size >= signed.size) {
         seals.keep(head);
     }
     let loops = Loop {

@@ -49,6 +49,11 @@ pub(super) async fn run(args: &ServeArgs, console: Console, environment: &Enviro
     shutdown.exit_on_next();
     let stopped = server.stop().await;
     if let Some(reason) = failure {
+        if reason == node::REMOVED {
+            stopped?;
+            tracing::info!("{reason}");
+            return Ok(Report::done(json!({ "removed": true }), reason));
+        }
         tracing::error!("the node stopped working: {reason}");
         let advice = "its log says more; start it again once the cause is gone, what was acknowledged is safe";
         return Err(Failure::failed(format!("the node stopped working: {reason}; {advice}")).into());
@@ -113,6 +118,8 @@ fn announce(console: Console, settings: &Settings, server: &Server, root_key: &R
             "s3": server.s3.to_string(),
             "admin": server.admin.map(|admin| admin.to_string()),
             "mesh": server.mesh().map(|(listen, _)| listen.to_string()),
+            "replica": server.standing().0,
+            "member": server.standing().1,
             "data": data.display().to_string(),
             "keys": keys.display().to_string(),
             "access_key": root_key.credentials().map(client::Credentials::access_key),
@@ -124,7 +131,30 @@ fn announce(console: Console, settings: &Settings, server: &Server, root_key: &R
         console.line(&document.to_string());
         return;
     }
-    console.line(&greeting(console, settings, (server.admin, server.mesh()), root_key, &endpoint));
+    if server.standing().1 {
+        console.line(&greeting(console, settings, (server.admin, server.mesh()), root_key, &endpoint));
+    } else {
+        console.line(&waits(console, settings, server, &endpoint));
+    }
+}
+
+/// What a node says that has joined and is no member yet.
+fn waits(console: Console, settings: &Settings, server: &Server, endpoint: &str) -> String {
+    let style = console.style;
+    let replica = server.standing().0;
+    let mesh = server.mesh().map(|(listen, _)| listen.to_string()).unwrap_or_default();
+    let rows = [
+        ("S3", format!("{endpoint}, once it is a member")),
+        ("mesh", mesh),
+        ("data", absolute(&settings.data).display().to_string()),
+        ("keys", absolute(&settings.keys).display().to_string()),
+    ];
+    format!(
+        "{} It is replica {replica}, and no member of the group yet.\n\n{}\nMake it one, at a node that is:\n\n  \
+         entangle cluster add {replica}\n\nLater starts need no token.",
+        style.bold("This node has joined its cluster."),
+        columns(style, &rows)
+    )
 }
 
 fn greeting(

@@ -101,6 +101,69 @@ async fn a_node_joins_once_and_comes_back_without_a_token() {
     drop((first, joined));
 }
 
+/// What one of these nodes answers, as soon as it does.
+async fn read_at(place: &Place, node: &Serving, key: &str) -> Vec<u8> {
+    let began = Instant::now();
+    loop {
+        match node.client_with(place, "data-keys").read_object("photos", key, 1 << 20).await {
+            Ok(bytes) => return bytes.to_vec(),
+            Err(error) => {
+                assert!(began.elapsed() < Duration::from_secs(30), "{key}: {error}\n{}", node.log());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_become_members_and_one_is_replaced() {
+    let place = Place::new();
+    let first = founded(&place);
+    first.client().create_bucket("photos").await.unwrap();
+    first.client().put_object("photos", "cat", "a cat").await.unwrap();
+    let large = vec![7; 300_000];
+    first.client().put_object("photos", "large", large.clone()).await.unwrap();
+    let join = |name: &str| {
+        let token = token(&place);
+        let arguments = ["--data", name, "--name", name, "--mesh", "127.0.0.1:0"];
+        Serving::start(&place, &arguments, &[("ENTANGLE_JOIN", &token)])
+    };
+    let (second, third) = (join("second"), join("third"));
+    let change = |at: &Serving, change: &[&str]| {
+        let arguments = [&["cluster"], change, &["--endpoint", at.endpoint(), "--keys", "data-keys"]].concat();
+        let began = Instant::now();
+        loop {
+            let changed = place.run(&arguments);
+            // The directory has a newcomer a moment after it came.
+            if changed.code == 0 || began.elapsed() > Duration::from_secs(30) {
+                assert_eq!(changed.code, 0, "{change:?}: {changed:?}\n{}", at.log());
+                return changed.out;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    change(&first, &["add", "second"]);
+    let three = change(&first, &["add", "third"]);
+    assert!(three.contains("3 members, 1 of them may fail"), "{three}");
+    for node in [&second, &third] {
+        assert_eq!(read_at(&place, node, "cat").await, b"a cat");
+        assert_eq!(read_at(&place, node, "large").await, large);
+    }
+    // Twice makes no sense, and a stranger is none.
+    let twice = place.run(&["cluster", "add", "third", "--endpoint", first.endpoint(), "--keys", "data-keys"]);
+    assert!(twice.code == 1 && twice.sentence().contains("is a member already"), "{twice:?}");
+    let nobody = place.run(&["cluster", "add", "nobody", "--endpoint", first.endpoint(), "--keys", "data-keys"]);
+    assert!(nobody.sentence().contains("names no such node"), "{nobody:?}");
+    let fourth = join("fourth");
+    let replaced = change(&second, &["replace", "first", "fourth"]);
+    assert!(replaced.contains("3 members, 1 of them may fail"), "{replaced}");
+    assert_eq!(first.ended(), 0, "whoever is removed ends by itself");
+    assert_eq!(read_at(&place, &fourth, "large").await, large);
+    third.stop();
+    second.client_with(&place, "data-keys").put_object("photos", "dog", "a dog").await.unwrap();
+    assert_eq!(read_at(&place, &fourth, "dog").await, b"a dog");
+}
+
 #[test]
 fn a_token_is_for_one_node_one_cluster_and_its_time() {
     let (place, other) = (Place::new(), Place::new());

@@ -154,6 +154,16 @@ impl Serving {
         client(self.endpoint(), Some(self.credentials()))
     }
 
+    /// A client with the credentials of another keys folder: those of the cluster.
+    pub(crate) fn client_with(&self, place: &Place, keys: &str) -> Client {
+        client(self.endpoint(), Some(place.credentials(keys)))
+    }
+
+    /// Waits for the end; gives the exit code.
+    pub(crate) fn ended(self) -> i32 {
+        self.wait().code().unwrap_or(-1)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();

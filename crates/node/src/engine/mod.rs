@@ -27,6 +27,7 @@ use crate::replica::overlay::View;
 use crate::write::propose::Proposal;
 
 pub(crate) use peers::Neighbours;
+pub use run::REMOVED;
 pub(crate) use run::{Loop, refused};
 pub(crate) use sealing::{Sealing, SealingMessage};
 pub(crate) use waiting::Waiting;

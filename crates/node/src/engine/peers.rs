@@ -23,6 +23,8 @@ use crate::replica::overlay::Layered;
 const MS: u64 = 1_000_000;
 /// Between two attempts to be vouched for, or to open a stream.
 const CONNECT_NS: u64 = 200 * MS;
+/// How long the answer to a hello is waited for: longer than to the other end of the world and back.
+const HELLO_NS: u64 = 2_000 * MS;
 /// Between two looks at who is near and who is silent.
 const HINTS_NS: u64 = 100 * MS;
 /// Between two beats while something waits for promises, and while nothing does.
@@ -45,8 +47,8 @@ enum Outgoing {
     /// Nothing was offered on this link.
     #[default]
     Closed,
-    /// A hello was sent in a session.
-    Asked(u64),
+    /// A hello was sent in a session, at this time.
+    Asked(u64, u64),
     /// The peer is fed in a session.
     Open(u64, AbortHandle),
 }
@@ -55,15 +57,21 @@ impl Outgoing {
     fn session(&self) -> Option<u64> {
         match self {
             Self::Closed => None,
-            Self::Asked(session) | Self::Open(session, _) => Some(*session),
+            Self::Asked(session, _) | Self::Open(session, _) => Some(*session),
         }
     }
 
-    fn is_open(&self) -> bool {
-        matches!(self, Self::Open(_, feeder) if !feeder.is_finished())
+    /// Whether a hello is needless now.
+    fn is_under_way(&self, now_ns: u64) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Asked(_, since) => now_ns < since + HELLO_NS,
+            Self::Open(_, feeder) => !feeder.is_finished(),
+        }
     }
 
     fn close(&mut self) {
+        // A hello that was refused for now is said again at the next turn.
         if let Self::Open(_, feeder) = core::mem::take(self) {
             feeder.abort();
         }
@@ -209,7 +217,7 @@ impl Neighbours {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         let Some(epoch) = peer.fed_in(session) else { return };
         let (Some(link), Some(journal)) = (peer.link.clone(), journals.get(&epoch)) else { return };
-        let Some(streams) = peer.streams.get_mut(&epoch).filter(|of| matches!(of.outgoing, Outgoing::Asked(_))) else {
+        let Some(streams) = peer.streams.get_mut(&epoch).filter(|of| matches!(of.outgoing, Outgoing::Asked(..))) else {
             return;
         };
         let feed = Feed { link, tail: journal.tail.clone(), reader: journal.writer.reader(), group, session, after };
@@ -222,15 +230,15 @@ impl Neighbours {
 
     /// Opens a stream to every member of the epoch that is not fed.
     fn offer(&mut self, membership: &Membership, entry: Option<Entry>, hello: Hello) {
-        let epoch = membership.epoch;
+        let (epoch, now_ns) = (membership.epoch, clock::now().mono_ns);
         for (_, peer) in self.peers.iter_mut().filter(|(replica, _)| membership.has(**replica)) {
             let Some(link) = &peer.link else { continue };
             let streams = peer.streams.entry(epoch).or_default();
-            if streams.outgoing.is_open() {
+            if streams.outgoing.is_under_way(now_ns) {
                 continue;
             }
             self.last_session += 1;
-            streams.outgoing = Outgoing::Asked(self.last_session);
+            streams.outgoing = Outgoing::Asked(self.last_session, now_ns);
             link.send_urgent(Frame::Hello { epoch, entry, session: self.last_session, hello }.to_bytes());
         }
     }

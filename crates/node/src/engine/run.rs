@@ -79,7 +79,9 @@ impl Loop {
     /// Runs until it is told to stop and nothing is in flight, or until something fails for good.
     pub(crate) fn run(mut self) {
         if let Err(reason) = self.serve() {
-            tracing::error!(%reason, "the node stops");
+            if reason != REMOVED {
+                tracing::error!(%reason, "the node stops");
+            }
             self.shared.fail(&reason);
         }
         let end = self.shared.running().err().unwrap_or(WriteError::Stopping);
@@ -441,8 +443,8 @@ impl Loop {
     }
 }
 
-/// Why a node ends that was removed.
-const REMOVED: &str = "this node was removed from its group, and nothing of it is needed any more: it may be switched off, \
+/// Why a node ends that was removed ([`crate::Node::failed`]).
+pub const REMOVED: &str = "this node was removed from its group, and nothing of it is needed any more: it may be switched off, \
                        and its data folder deleted";
 
 pub(crate) fn refused(error: SubmitError) -> WriteError {
