@@ -122,7 +122,7 @@ fn refused(error: &JoinError, token: &Token, given: &Sourced) -> Failure {
                 token.addresses().join(", ")
             ),
             RefusalKind::Version => format!("{reason}; use the same version of entangle at all nodes"),
-            _ => format!("the cluster did not let this node in: {reason}; see the log of the node there"),
+            _ => format!("the cluster did not let this node in: {reason} (the log of the node there may say more)"),
         }),
     }
 }

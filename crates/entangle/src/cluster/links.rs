@@ -197,6 +197,13 @@ fn welcome(keys: &Path, record: &Mutex<Record>, newcomer: &Newcomer) -> Result<B
     };
     let cluster_key = read_cluster_key(keys).map_err(|error| failed(&error))?;
     let mut known = record.lock();
+    if let Some(other) = known.nodes.iter().find(|node| node.name == newcomer.name && node.replica != newcomer.replica)
+    {
+        let (name, replica) = (&other.name, other.replica);
+        return Err(format!(
+            "replica {replica} is called {name}: choose another name with --name, and make a new token"
+        ));
+    }
     let mut updated = known.clone();
     updated.put(KnownNode {
         replica: newcomer.replica,

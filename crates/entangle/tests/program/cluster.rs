@@ -111,6 +111,11 @@ fn a_token_is_for_one_node_one_cluster_and_its_time() {
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.sentence().contains("ENTANGLE_JOIN was used before"), "{ended:?}");
     assert!(ended.sentence().contains("entangle cluster token"), "{ended:?}");
+    let mut namesake =
+        place.command(&["serve", "--data", "third", "--name", "first", "--mesh", "127.0.0.1:0", "--log", "off"]);
+    namesake.env("ENTANGLE_JOIN", token(&place));
+    let ended = Ended::of(namesake);
+    assert!(ended.sentence().contains("replica 1 is called first: choose another name with --name"), "{ended:?}");
     // A node that has joined does not go over to another cluster.
     let ended = refused(&place, "second", &token(&other));
     assert!(ended.sentence().contains("start it without ENTANGLE_JOIN"), "{ended:?}");

@@ -124,6 +124,9 @@ pub struct Refusal {
     pub by_peer: bool,
 }
 
+/// The transport error of who takes no connections (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: u64 = 0x02;
+
 impl Refusal {
     /// A refusal by this side.
     pub(super) fn ours(kind: RefusalKind, reason: impl Into<String>) -> Self {
@@ -164,6 +167,8 @@ impl Refusal {
         let alert = code.checked_sub(CRYPTO_ERROR).filter(|alert| *alert < 0x100);
         let kind = match alert {
             Some(alert) => RefusalKind::from_alert(alert),
+            // what an endpoint that closes says to who comes
+            None if code == CONNECTION_REFUSED => RefusalKind::Closing,
             // a reason that the transport itself had: it is our fault or theirs, but no refusal of the user's kind
             None => RefusalKind::Garbage,
         };
@@ -180,3 +185,21 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_transport_says_is_understood() {
+        for (code, kind) in [
+            (CONNECTION_REFUSED, RefusalKind::Closing),
+            (CRYPTO_ERROR + 45, RefusalKind::Expired),
+            (CRYPTO_ERROR + 48, RefusalKind::ForeignCluster),
+            (0x0a, RefusalKind::Garbage),
+        ] {
+            assert_eq!(Refusal::from_transport(code, "", true).unwrap().kind, kind, "{code:#x}");
+        }
+    }
+}
