@@ -25,10 +25,12 @@ const LARGE_KEY: &str = "photos/large.bin";
 /// More than travels inside a command: these bytes go through the vaults of two regions.
 const LARGE_LEN: usize = 5 * 1024 * 1024;
 const LETTER: &str = "Nothing here travels faster than light, and nothing is lost on the way.\n";
-/// Writes of each region that are measured.
-const WRITES: usize = 20;
+/// How long the measured writes may take in all, at best; and how many of each region there are at least and at most.
+const MEASURE_MS: f64 = 6000.0;
+const WRITES_MIN: usize = 8;
+const WRITES_MAX: usize = 20;
 /// Writes of each region while another one is cut off.
-const WRITES_MEANWHILE: usize = 6;
+const WRITES_MEANWHILE: usize = 5;
 
 /// All scenes in turn.
 pub(super) async fn tell(story: &mut Story, world: &World) -> anyhow::Result<()> {
@@ -49,7 +51,7 @@ async fn write_and_read(story: &mut Story, world: &World) -> anyhow::Result<()> 
     let (home, others) = world.regions.split_first().context("there are regions")?;
     home.client.create_bucket(BUCKET).await?;
     let began = Instant::now();
-    let put = home.client.put_object(BUCKET, KEY, LETTER).await?;
+    let put = home.put(BUCKET, KEY, LETTER).await?;
     story.step(
         "write",
         format!("s3://{BUCKET}/{KEY} in {}: durable at a majority after {}", home.name, ms(began.elapsed())),
@@ -57,7 +59,7 @@ async fn write_and_read(story: &mut Story, world: &World) -> anyhow::Result<()> 
     let mut read = Vec::new();
     for region in others {
         let began = Instant::now();
-        if region.client.read_object(BUCKET, KEY, LETTER.len()).await? != LETTER.as_bytes() {
+        if region.read(BUCKET, KEY, LETTER.len()).await? != LETTER.as_bytes() {
             return Err(failed(format!("{} reads other bytes than were written", region.name)));
         }
         read.push(format!("{} after {}", region.name, ms(began.elapsed())));
@@ -92,12 +94,11 @@ async fn race(story: &mut Story, world: &World) -> anyhow::Result<()> {
         return Err(failed(format!("one region should create the object, these did: {}", winners.join(", "))));
     };
     for region in &world.regions {
-        if region.client.read_object(BUCKET, "lock", 100).await? != winner.as_bytes() {
+        if region.read(BUCKET, "lock", 100).await? != winner.as_bytes() {
             return Err(failed(format!("{} does not see that {winner} created the object", region.name)));
         }
     }
-    let what =
-        format!("all at once create s3://{BUCKET}/lock if it is not there: {winner} does, the others are told 412");
+    let what = format!("all create s3://{BUCKET}/lock at once, if absent: {winner} does, the others are told 412");
     story.step("race", what);
     Ok(())
 }
@@ -106,10 +107,10 @@ async fn large_object(story: &mut Story, world: &World) -> anyhow::Result<()> {
     let (from, to) = (&world.regions[1], &world.regions[0]);
     let large: Vec<u8> = (0..LARGE_LEN).map(|index| (index % 251) as u8).collect();
     let began = Instant::now();
-    from.client.put_object(BUCKET, LARGE_KEY, large.clone()).await?;
+    from.put(BUCKET, LARGE_KEY, large.clone()).await?;
     let written = began.elapsed();
     let began = Instant::now();
-    if to.client.read_object(BUCKET, LARGE_KEY, LARGE_LEN).await? != large {
+    if to.read(BUCKET, LARGE_KEY, LARGE_LEN).await? != large {
         return Err(failed("the large object was read with other bytes"));
     }
     let (written, read) = (ms(written), ms(began.elapsed()));
@@ -120,7 +121,10 @@ async fn large_object(story: &mut Story, world: &World) -> anyhow::Result<()> {
 
 async fn latencies(story: &mut Story, world: &World) -> anyhow::Result<()> {
     let all: Vec<&Region> = world.regions.iter().collect();
-    let medians = medians(story, "measuring writes", &all, "measured", WRITES).await?;
+    let round_ms: f64 = (0..all.len()).map(|place| world.places.limit_ms(place)).sum();
+    let writes =
+        (WRITES_MIN..WRITES_MAX).find(|writes| round_ms * (*writes + 1) as f64 > MEASURE_MS).unwrap_or(WRITES_MAX);
+    let medians = medians(story, "measuring writes", &all, "measured", writes).await?;
     let leader = world.places.best_leader();
     let row = |(place, (region, median)): (usize, (&Region, Duration))| Latency {
         region: region.name,
@@ -129,7 +133,7 @@ async fn latencies(story: &mut Story, world: &World) -> anyhow::Result<()> {
         led_ms: leader.costs_ms[place],
     };
     let rows: Vec<Latency> = world.regions.iter().zip(medians).enumerate().map(row).collect();
-    story.latencies(WRITES, world.places.names[leader.place], &rows);
+    story.latencies(writes, world.places.names[leader.place], &rows);
     Ok(())
 }
 
@@ -148,7 +152,7 @@ async fn medians(
         let mut took = Vec::with_capacity(writes);
         for number in 0..writes {
             let began = Instant::now();
-            region.client.put_object(BUCKET, &format!("{folder}/{}/{number}", region.name), LETTER).await?;
+            region.put(BUCKET, &format!("{folder}/{}/{number}", region.name), LETTER).await?;
             took.push(began.elapsed());
             done += 1;
             progress.show(phase, done, total, false);
@@ -167,8 +171,10 @@ async fn partition(story: &mut Story, world: &World) -> anyhow::Result<()> {
     let others: Vec<&Region> = world.regions.iter().filter(|region| region.name != lost.name).collect();
     let names: Vec<&str> = others.iter().map(|region| region.name).collect();
     world.cut(far, true);
-    let (_, noticed) =
-        until(|| lost.node.ready().err().filter(|error| matches!(error, WriteError::NoQuorum { .. }))).await?;
+    let (_, noticed) = until("the region knows that it is cut off", || {
+        lost.node.ready().err().filter(|error| matches!(error, WriteError::NoQuorum { .. }))
+    })
+    .await?;
     story.step("cut off", format!("{}: nothing passes on its links; it knows after {}", lost.name, ms(noticed)));
     let medians = medians(story, "writing meanwhile", &others, "meanwhile", WRITES_MEANWHILE).await?;
     let took: Vec<String> = names.iter().zip(medians).map(|(name, median)| format!("{name} {}", ms(median))).collect();
@@ -178,10 +184,10 @@ async fn partition(story: &mut Story, world: &World) -> anyhow::Result<()> {
     story.step("refuses", format!("{} answers reads and writes with 503: \"{reason}\"", lost.name));
     world.cut(far, false);
     let began = Instant::now();
-    until(|| lost.node.ready().ok()).await?;
+    until("the region takes work again", || lost.node.ready().ok()).await?;
     for name in names {
         let newest = format!("meanwhile/{name}/{}", WRITES_MEANWHILE - 1);
-        if lost.client.read_object(BUCKET, &newest, LETTER.len()).await? != LETTER.as_bytes() {
+        if lost.read(BUCKET, &newest, LETTER.len()).await? != LETTER.as_bytes() {
             return Err(failed(format!("{} has not what was written while it was cut off", lost.name)));
         }
     }
@@ -231,7 +237,7 @@ async fn one_ledger(story: &mut Story, world: &World) -> anyhow::Result<()> {
         let first = heads.next()?;
         heads.all(|head| head == first).then_some(())
     };
-    until(heads).await?;
+    until("all regions have the same ledger", heads).await?;
     let mut found = Vec::new();
     for region in &world.regions {
         match crate::commands::ledger::verify(&region.client, &policy(region)?, |_, _| {}).await {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use client::{Client, Credentials, Options};
+use bytes::Bytes;
+use client::{Client, Credentials, Error, Options, Put};
 use gateway::{BindError, Gateway, GatewayConfig};
 use mesh::links::emulate::{Path as Passage, Sea};
 use mesh::links::identity::Authority;
@@ -73,10 +74,15 @@ impl World {
         let sea = Sea::new(1);
         link(&sea, &places, &started).await?;
         for (node, name) in started.iter().map(|started| &started.node).zip(&places.names) {
-            until(|| node.ready().ok()).await.with_context(|| {
+            if until("it takes work", || node.ready().ok()).await.is_err() {
                 let reason = node.ready().err().map(|error| error.to_string()).unwrap_or_default();
-                format!("the node of {name} did not become ready: {reason}")
-            })?;
+                let seconds = PATIENCE.as_secs();
+                return Err(Failure::failed(format!(
+                    "the node of {name} is not ready after {seconds} s: {reason}; try again when this machine has less to \
+                     do, or with regions that are nearer to each other"
+                ))
+                .into());
+            }
         }
         let secret = Secret::new(credentials.secret_key().to_owned());
         started[0].node.put_access_key("", credentials.access_key(), &secret, "of the demo").await?;
@@ -231,6 +237,29 @@ pub(super) fn ports(first: u16, count: usize) -> Result<Vec<u16>, Failure> {
     Ok(ports)
 }
 
+impl Region {
+    /// Writes; again while the node has no time, for on a busy machine regions may take each other for silent.
+    pub(super) async fn put(&self, bucket: &str, key: &str, body: impl Into<Bytes>) -> Result<Put, Error> {
+        let body = body.into();
+        patiently(|| self.client.put_object(bucket, key, body.clone())).await
+    }
+
+    /// Reads; again while the node has no time.
+    pub(super) async fn read(&self, bucket: &str, key: &str, limit: usize) -> Result<Bytes, Error> {
+        patiently(|| self.client.read_object(bucket, key, limit)).await
+    }
+}
+
+async fn patiently<T, F: Future<Output = Result<T, Error>>>(ask: impl Fn() -> F) -> Result<T, Error> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() && began.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+            answer => return answer,
+        }
+    }
+}
+
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
@@ -244,8 +273,8 @@ fn not_bound(error: &BindError) -> Failure {
     }
 }
 
-/// Asks again and again until there is an answer; tells how long that took, or fails.
-pub(super) async fn until<T>(mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<(T, Duration)> {
+/// Asks again and again until there is an answer; tells how long that took, or that `what` did not come true.
+pub(super) async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<(T, Duration)> {
     let began = Instant::now();
     loop {
         if let Some(found) = ask() {
@@ -253,7 +282,7 @@ pub(super) async fn until<T>(mut ask: impl FnMut() -> Option<T>) -> anyhow::Resu
         }
         if began.elapsed() > PATIENCE {
             return Err(Failure::failed(format!(
-                "nothing came of it in {} s; try again when this machine has less to do",
+                "it did not come about in {} s that {what}; try again when this machine has less to do",
                 PATIENCE.as_secs()
             ))
             .into());
