@@ -142,12 +142,7 @@ impl Serving {
 
     /// The pair of the credentials file.
     pub(crate) fn credentials(&self) -> Credentials {
-        let text = std::fs::read_to_string(self.text("credentials_file")).unwrap();
-        let value = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_once('=').unwrap().1.trim().to_owned()
-        };
-        Credentials::new(value("aws_access_key_id"), value("aws_secret_access_key"))
+        credentials(Path::new(self.text("credentials_file")))
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -156,7 +151,7 @@ impl Serving {
 
     /// A client with the credentials of another keys folder: those of the cluster.
     pub(crate) fn client_with(&self, place: &Place, keys: &str) -> Client {
-        client(self.endpoint(), Some(place.credentials(keys)))
+        client(self.endpoint(), Some(credentials(&place.path(keys).join("credentials"))))
     }
 
     /// Waits for the end; gives the exit code.
@@ -195,6 +190,16 @@ impl Drop for Serving {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a credentials file holds.
+fn credentials(path: &Path) -> Credentials {
+    let text = std::fs::read_to_string(path).unwrap();
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_once('=').unwrap().1.trim().to_owned()
+    };
+    Credentials::new(value("aws_access_key_id"), value("aws_secret_access_key"))
 }
 
 pub(crate) fn client(endpoint: &str, credentials: Option<Credentials>) -> Client {
