@@ -29,6 +29,7 @@ mod siege;
 mod state;
 mod storage;
 mod trace;
+mod turnover;
 mod vouch;
 mod world;
 mod zones;

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use dace::Zone;
-use types::SlotSet;
+use types::{Epoch, SlotSet};
 
 use super::check::{Ask, Checked};
 use super::client::{self, Client};
@@ -27,7 +27,7 @@ const AGE_MAX: u64 = 400;
 
 /// What a siege is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Plot {
+pub(crate) enum Plot {
     /// Links go down and up.
     Links,
     /// The holder is cut off until behind the end of its lease, its clock as slow as it may be and the others' as fast.
@@ -43,9 +43,16 @@ enum Plot {
     Fresh,
     /// The writer alone grants the lease, and then hears the holder no more, nor the holder it.
     Single,
+    /// The epoch ends, and the holder is cut off before it hears of that (`turnover.rs`).
+    Unaware,
+    /// The same, when it has attached the Reconfig; later it hears again.
+    Attached,
+    /// The same, when it has executed it.
+    Executed,
 }
 
 impl Plot {
+    /// Those that every group knows.
     const ALL: [Self; 10] = [
         Self::Links,
         Self::Links,
@@ -58,6 +65,8 @@ impl Plot {
         Self::Fresh,
         Self::Single,
     ];
+    /// Where a clock runs beyond the bound, the end of a lease is all that matters.
+    const BEYOND: [Self; 3] = [Self::Links, Self::Links, Self::End];
 
     /// The stage in which nothing is left to happen but reads and writes.
     fn last(self) -> u8 {
@@ -65,6 +74,7 @@ impl Plot {
             Self::Links | Self::Fresh => 0,
             Self::End => 1,
             Self::Late | Self::Amnesia | Self::Single => 2,
+            Self::Unaware | Self::Attached | Self::Executed => 3,
             Self::Revenant => 4,
         }
     }
@@ -73,24 +83,26 @@ impl Plot {
 /// Who is besieged, and with what.
 #[derive(Clone)]
 pub(crate) struct Siege {
-    holder: usize,
-    zone: Zone,
+    pub(super) holder: usize,
+    pub(super) zone: Zone,
     /// The read.
     ask: Ask,
     /// Where the key is written mostly.
-    writer: usize,
+    pub(super) writer: usize,
     /// Steps to come.
-    left: u64,
+    pub(super) left: u64,
     /// For how many steps yet it waits until the lease is held: what goes before is no news.
     waits: u64,
     /// Nothing else breaks meanwhile.
     is_quiet: bool,
-    plot: Plot,
+    pub(super) plot: Plot,
     /// How far the plot is, and since when.
-    stage: u8,
-    since: u64,
+    pub(super) stage: u8,
+    pub(super) since: u64,
+    /// In which epoch it began.
+    pub(super) epoch: Epoch,
     /// Steps made.
-    age: u64,
+    pub(super) age: u64,
     /// Links that are down: from, to, and between which steps to come.
     cuts: Vec<(usize, usize, Range<u64>)>,
 }
@@ -131,6 +143,16 @@ impl World {
 
     /// Besieges someone who holds a zone, or will soon.
     pub(crate) fn besiege(&mut self, at: usize, zone: &Zone) -> Checked {
+        let others = self.machines.len() - 1;
+        let writer = (at + 1 + self.leases.random.index(others)) % self.machines.len();
+        let plots = if self.leases.bound_ppb().is_some() { &Plot::ALL[..] } else { &Plot::BEYOND };
+        let usual = (*self.leases.random.pick(plots), writer);
+        let (plot, writer) = self.draw_turnover(at).unwrap_or(usual);
+        self.begin_siege(at, zone, plot, writer)
+    }
+
+    /// Begins a siege, if one is possible here and now.
+    pub(super) fn begin_siege(&mut self, at: usize, zone: &Zone, plot: Plot, writer: usize) -> Checked {
         let ask = (0..16)
             .map(|_| self.mix.read(at))
             .find(|ask| matches!(ask, Ask::Get { bucket, key } if catalog::zone::holds_key(&zone.0, bucket, key)));
@@ -139,36 +161,32 @@ impl World {
         let Some(ask) = ask.filter(|_| is_free && is_possible) else {
             return Ok(());
         };
-        let others = self.machines.len() - 1;
-        let writer = (at + 1 + self.leases.random.index(others)) % self.machines.len();
         let left = 12 + self.leases.random.below(36);
         let waits = if self.leases.random.one_in(4) { 0 } else { 24 };
-        let is_quiet = self.leases.random.one_in(2);
+        let is_quiet = self.leases.random.one_in(2) || plot != Plot::Links;
         let cuts = Siege::cuts(&mut self.leases.random, at, self.machines.len(), left);
-        let plot = *self.leases.random.pick(&Plot::ALL);
         // A plot goes on at another pace than links, and some begin when the lease is held.
         let (left, waits) = match plot {
             Plot::Links => (left, waits),
-            Plot::End | Plot::Amnesia => (70, 60),
+            Plot::End | Plot::Amnesia | Plot::Unaware | Plot::Attached | Plot::Executed => (70, 60),
             Plot::Late | Plot::Revenant | Plot::Fresh | Plot::Single => (70, 0),
         };
-        let is_quiet = is_quiet || plot != Plot::Links;
         let now = self.queue.now();
         self.trace.say(now, || format!("a siege of r{at}: {plot:?}, {zone:?}, {ask:?}", at = at + 1));
         self.coverage.sieges += 1;
-        let (zone_of, stage, since, age) = (zone.clone(), 0, now, 0);
         self.leases.siege = Some(Siege {
             holder: at,
-            zone: zone_of,
+            zone: zone.clone(),
             ask,
             writer,
             left,
             waits,
             is_quiet,
             plot,
-            stage,
-            since,
-            age,
+            stage: 0,
+            since: now,
+            epoch: self.reconf.newest().epoch,
+            age: 0,
             cuts,
         });
         self.queue.after(0, Event::Siege);
@@ -200,7 +218,12 @@ impl World {
         }
         let random = &mut self.leases.random;
         let writer = if random.one_in(4) { random.index(self.machines.len()) } else { siege.writer };
+        let is_turnover = siege.plot.is_turnover();
+        let writer = if is_turnover { siege.writer } else { writer };
         let (writes, reads, renews) = match siege.plot {
+            // Before the epoch has ended a write would hold it up.
+            _ if is_turnover && siege.stage < 3 => (false, false, false),
+            _ if is_turnover => (random.one_in(4), random.one_in(4), false),
             Plot::Links => (random.one_in(2), !random.one_in(4), random.one_in(24)),
             _ => (random.one_in(4), random.one_in(2), siege.plot == Plot::Fresh && random.one_in(8)),
         };
@@ -215,8 +238,12 @@ impl World {
         if reads {
             self.employ(siege.holder, siege.ask.clone())?;
         }
-        let pace = if siege.plot == Plot::Links { 4 } else { 24 };
-        let next = 1 + self.leases.random.below(self.leases.term_ns() / pace);
+        let pace = match siege.plot {
+            Plot::Links => self.leases.term_ns() / 4,
+            _ if is_turnover => self.trip() / 4,
+            _ => self.leases.term_ns() / 24,
+        };
+        let next = 1 + self.leases.random.below(pace);
         self.queue.after(next, Event::Siege);
         self.leases.siege = Some(siege);
         Ok(())
@@ -236,9 +263,12 @@ impl World {
             Plot::Revenant => self.plot_revenant(siege)?,
             Plot::Fresh => self.deafen_to_all_but(siege.holder, siege.writer),
             Plot::Single => self.plot_single(siege)?,
+            Plot::Unaware | Plot::Attached | Plot::Executed => self.plot_turnover(siege)?,
         }
         if siege.stage != before {
-            siege.since = self.queue.now();
+            let now = self.queue.now();
+            self.trace.say(now, || format!("the siege comes to stage {}", siege.stage));
+            siege.since = now;
         }
         Ok(())
     }
@@ -253,12 +283,12 @@ impl World {
         (0..self.options.nodes).filter(is_left).collect()
     }
 
-    fn silence(&mut self, holder: usize) {
+    pub(super) fn silence(&mut self, holder: usize) {
         let until = self.plot_ends();
         (0..self.options.nodes).filter(|peer| *peer != holder).for_each(|peer| self.net.cut(holder, peer, until));
     }
 
-    fn deafen(&mut self, holder: usize) {
+    pub(super) fn deafen(&mut self, holder: usize) {
         let until = self.plot_ends();
         (0..self.options.nodes).filter(|peer| *peer != holder).for_each(|peer| self.net.cut(peer, holder, until));
     }
@@ -392,7 +422,7 @@ impl World {
     }
 
     /// A round trip to the farthest replica, and what is flushed on the way.
-    fn trip(&self) -> u64 {
+    pub(super) fn trip(&self) -> u64 {
         2 * self.net.longest() + 3 * self.plan.flush.1
     }
 
