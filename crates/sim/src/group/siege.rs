@@ -22,6 +22,8 @@ const STEPS_MAX: u64 = 800;
 /// As many are made, if the storm lasts long enough.
 const STEPS_MIN: u64 = 480;
 const STEP_OF_LINKS: u64 = 4;
+/// Steps for which a plot waits until nothing is under way, and the epoch before is over.
+pub(super) const CALMS_MAX: u64 = 160;
 /// Steps of one siege at most.
 const AGE_MAX: u64 = 400;
 
@@ -32,6 +34,9 @@ pub(crate) enum Plot {
     Links,
     /// The holder is cut off until behind the end of its lease, its clock as slow as it may be and the others' as fast.
     End,
+    /// The same for a clock that is far too slow, and nobody reads until something was written: a lease that is not over
+    /// there when it is elsewhere shows.
+    Slow,
     /// The holder asks; what it is granted comes late, and what it says later comes to nobody.
     Late,
     /// All others start again. As soon as one has, it does not hear the holder any more.
@@ -66,16 +71,20 @@ impl Plot {
         Self::Single,
     ];
     /// Where a clock runs beyond the bound, the end of a lease is all that matters.
-    const BEYOND: [Self; 3] = [Self::Links, Self::Links, Self::End];
+    const BEYOND: [Self; 3] = [Self::Links, Self::Slow, Self::Slow];
+
+    /// Whether nobody else writes meanwhile.
+    fn is_hushed(self) -> bool {
+        self.is_turnover() || self == Self::Slow
+    }
 
     /// The stage in which nothing is left to happen but reads and writes.
     fn last(self) -> u8 {
         match self {
             Self::Links | Self::Fresh => 0,
             Self::End => 1,
-            Self::Late | Self::Amnesia | Self::Single => 2,
-            Self::Unaware | Self::Attached | Self::Executed => 3,
-            Self::Revenant => 4,
+            Self::Slow | Self::Late | Self::Amnesia | Self::Single => 2,
+            Self::Revenant | Self::Unaware | Self::Attached | Self::Executed => 4,
         }
     }
 }
@@ -101,6 +110,8 @@ pub(crate) struct Siege {
     pub(super) since: u64,
     /// In which epoch it began.
     pub(super) epoch: Epoch,
+    /// The guest that wrote last.
+    pub(super) wrote: Option<usize>,
     /// Steps made.
     pub(super) age: u64,
     /// Links that are down: from, to, and between which steps to come.
@@ -168,7 +179,7 @@ impl World {
         // A plot goes on at another pace than links, and some begin when the lease is held.
         let (left, waits) = match plot {
             Plot::Links => (left, waits),
-            Plot::End | Plot::Amnesia | Plot::Unaware | Plot::Attached | Plot::Executed => (70, 60),
+            Plot::End | Plot::Slow | Plot::Amnesia | Plot::Unaware | Plot::Attached | Plot::Executed => (70, 60),
             Plot::Late | Plot::Revenant | Plot::Fresh | Plot::Single => (70, 0),
         };
         let now = self.queue.now();
@@ -186,6 +197,7 @@ impl World {
             stage: 0,
             since: now,
             epoch: self.reconf.newest().epoch,
+            wrote: None,
             age: 0,
             cuts,
         });
@@ -218,12 +230,13 @@ impl World {
         }
         let random = &mut self.leases.random;
         let writer = if random.one_in(4) { random.index(self.machines.len()) } else { siege.writer };
-        let is_turnover = siege.plot.is_turnover();
-        let writer = if is_turnover { siege.writer } else { writer };
+        let writer = if siege.plot.is_hushed() { siege.writer } else { writer };
         let (writes, reads, renews) = match siege.plot {
-            // Before the epoch has ended a write would hold it up.
-            _ if is_turnover && siege.stage < 3 => (false, false, false),
-            _ if is_turnover => (random.one_in(4), random.one_in(4), false),
+            // Before that a write would only be waited for, and one that is not answered need not be seen.
+            Plot::Slow | Plot::Unaware | Plot::Attached | Plot::Executed => {
+                let is_time = siege.stage + 1 >= siege.plot.last();
+                (is_time && random.one_in(4), siege.stage == siege.plot.last() && random.one_in(4), false)
+            }
             Plot::Links => (random.one_in(2), !random.one_in(4), random.one_in(24)),
             _ => (random.one_in(4), random.one_in(2), siege.plot == Plot::Fresh && random.one_in(8)),
         };
@@ -233,14 +246,14 @@ impl World {
         }
         if writes && let Ask::Get { bucket, key } = &siege.ask {
             let put = self.mix.overwrite(bucket, key);
-            self.employ(writer, put)?;
+            siege.wrote = self.employ(writer, put)?.or(siege.wrote);
         }
         if reads {
             self.employ(siege.holder, siege.ask.clone())?;
         }
         let pace = match siege.plot {
             Plot::Links => self.leases.term_ns() / 4,
-            _ if is_turnover => self.trip() / 4,
+            plot if plot.is_turnover() => self.trip() / 4,
             _ => self.leases.term_ns() / 24,
         };
         let next = 1 + self.leases.random.below(pace);
@@ -258,6 +271,7 @@ impl World {
         match siege.plot {
             Plot::Links => self.cut_off(siege),
             Plot::End => self.plot_end(siege),
+            Plot::Slow => self.plot_slow(siege),
             Plot::Late => self.plot_late(siege)?,
             Plot::Amnesia => self.plot_amnesia(siege)?,
             Plot::Revenant => self.plot_revenant(siege)?,
@@ -306,6 +320,36 @@ impl World {
             self.deafen(siege.holder);
             siege.stage = 1;
         }
+    }
+
+    /// See [`Plot::Slow`].
+    fn plot_slow(&mut self, siege: &mut Siege) {
+        match siege.stage {
+            0 if siege.age > CALMS_MAX => siege.left = 0,
+            0 if self.is_calm() && self.holds(siege.holder, &siege.zone) => {
+                self.silence(siege.holder);
+                self.deafen(siege.holder);
+                siege.stage = 1;
+            }
+            1 if self.is_answered(siege) => siege.stage = 2,
+            _ => {}
+        }
+    }
+
+    /// Whether what was written last is answered.
+    pub(super) fn is_answered(&self, siege: &Siege) -> bool {
+        siege.wrote.is_some_and(|guest| self.clients[guest].waiting.is_none())
+    }
+
+    /// Whether nothing is under way anywhere.
+    pub(super) fn is_calm(&self) -> bool {
+        let lives = self.machines.iter().filter_map(|machine| machine.life.as_ref());
+        lives.into_iter().all(|life| life.in_flight() == 0 && life.again.is_empty() && life.leased.pending.is_empty())
+    }
+
+    /// Whether only a siege may write or change anything.
+    pub(crate) fn is_hushed(&self) -> bool {
+        self.leases.siege.as_ref().is_some_and(|siege| siege.plot.is_hushed())
     }
 
     /// See [`Plot::Late`].
@@ -455,13 +499,14 @@ impl World {
     }
 
     /// A guest who has nothing to wait for asks.
-    fn employ(&mut self, at: usize, ask: Ask) -> Checked {
+    fn employ(&mut self, at: usize, ask: Ask) -> Result<Option<usize>, Box<super::Violation>> {
         let machine = &self.machines[at];
         let free = self.leases.guests.clone().find(|guest| self.clients[*guest].waiting.is_none());
-        let Some(guest) = free.filter(|_| machine.is_awake() && !machine.is_rolled_back) else { return Ok(()) };
+        let Some(guest) = free.filter(|_| machine.is_awake() && !machine.is_rolled_back) else { return Ok(None) };
         self.clients[guest].retries = None;
         let slots: SlotSet = client::slots(&ask);
         let operation = self.judge.history.begin(self.queue.now(), ask, slots);
-        self.ask(guest, at, operation)
+        self.ask(guest, at, operation)?;
+        Ok(self.clients[guest].waiting.is_some().then_some(guest))
     }
 }

@@ -6,11 +6,9 @@ use dace::Membership;
 
 use super::check::Checked;
 use super::reconf::{Change, Stage};
-use super::siege::{Plot, Siege};
+use super::siege::{CALMS_MAX, Plot, Siege};
 use super::world::World;
 
-/// Steps for which it waits until nobody writes any more, and the epoch before is over.
-const CALMS_MAX: u64 = 160;
 /// Steps in the next epoch.
 const STEPS: u64 = 60;
 
@@ -58,11 +56,6 @@ impl World {
         Ok(self.leases.siege.is_some())
     }
 
-    /// Whether only a siege may change anything.
-    pub(crate) fn is_hushed(&self) -> bool {
-        self.leases.siege.as_ref().is_some_and(|siege| siege.plot.is_turnover())
-    }
-
     /// The next stage of such a plot.
     pub(crate) fn plot_turnover(&mut self, siege: &mut Siege) -> Checked {
         let now = self.queue.now();
@@ -78,7 +71,8 @@ impl World {
             }
             // The others go on without the holder.
             2 if self.is_in_newest(siege.writer) && self.reconf.newest().epoch > siege.epoch => siege.stage = 3,
-            3 if siege.plot == Plot::Attached && now >= siege.since + 3 * self.trip() => {
+            3 if self.is_answered(siege) => siege.stage = 4,
+            4 if siege.plot == Plot::Attached && now >= siege.since + self.trip() => {
                 (0..self.options.nodes).for_each(|peer| self.net.mend(peer, siege.holder, now));
             }
             _ => {}
@@ -104,13 +98,6 @@ impl World {
             self.trace.say(siege.since, || format!("r{at} is cut off: {stage:?}", at = at + 1));
         }
         self.leases.siege = Some(siege);
-    }
-
-    /// Whether nothing is under way anywhere that a Reconfig would wait for.
-    fn is_calm(&self) -> bool {
-        self.machines.iter().filter_map(|machine| machine.life.as_ref()).all(|life| {
-            life.in_flight() == 0 && life.again.is_empty() && life.leased.pending.is_empty()
-        })
     }
 
     /// Whether a machine serves the newest epoch, and no older one of which it knows.
