@@ -25,6 +25,7 @@ mod queue;
 mod reader;
 mod reconf;
 mod replica;
+mod returns;
 mod siege;
 mod state;
 mod storage;

@@ -197,7 +197,12 @@ impl World {
         self.propose_at(at, change, next)
     }
 
-    pub(crate) fn propose_at(&mut self, at: usize, change: Change, next: Reconfig) -> Result<bool, Box<super::Violation>> {
+    pub(crate) fn propose_at(
+        &mut self,
+        at: usize,
+        change: Change,
+        next: Reconfig,
+    ) -> Result<bool, Box<super::Violation>> {
         let (now, clock) = (self.queue.now(), self.clock(at));
         let hears =
             |other: &usize| self.machines[*other].is_awake() && self.hears(at, *other) && self.hears(*other, at);
@@ -417,7 +422,11 @@ impl World {
     /// Someone comes to a stage of a change: at times its process ends right there, or a little later.
     pub(crate) fn comes_to(&mut self, at: usize, stage: Stage) {
         self.turns_over(at, stage);
-        if !self.reconf.is_on || self.phase != Phase::Storm || self.is_hushed() || self.reconf.random.below(16) >= self.reconf.traps {
+        if !self.reconf.is_on
+            || self.phase != Phase::Storm
+            || self.is_hushed()
+            || self.reconf.random.below(16) >= self.reconf.traps
+        {
             return;
         }
         let Some(life) = self.machines[at].life.as_ref().map(|life| life.number) else { return };

@@ -44,6 +44,8 @@ pub(crate) enum Plot {
     /// The holder starts again, holds the lease, and starts once more while writes wait for it. Then it hears one replica only,
     /// which has granted it the lease before, and soon nothing.
     Revenant,
+    /// The holder starts again when all that it was granted has ended, and then hears of it once more, and nobody of what it asks.
+    Namesake,
     /// The holder hears one replica only, and wants the lease anew again and again.
     Fresh,
     /// The writer alone grants the lease, and then hears the holder no more, nor the holder it.
@@ -58,7 +60,7 @@ pub(crate) enum Plot {
 
 impl Plot {
     /// Those that every group knows.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Links,
         Self::Links,
         Self::Links,
@@ -67,6 +69,8 @@ impl Plot {
         Self::Late,
         Self::Amnesia,
         Self::Revenant,
+        Self::Namesake,
+        Self::Namesake,
         Self::Fresh,
         Self::Single,
     ];
@@ -75,7 +79,7 @@ impl Plot {
 
     /// Whether nobody else writes meanwhile.
     fn is_hushed(self) -> bool {
-        self.is_turnover() || self == Self::Slow
+        self.is_turnover() || matches!(self, Self::Slow | Self::Namesake)
     }
 
     /// The stage in which nothing is left to happen but reads and writes.
@@ -84,6 +88,7 @@ impl Plot {
             Self::Links | Self::Fresh => 0,
             Self::End => 1,
             Self::Slow | Self::Late | Self::Amnesia | Self::Single => 2,
+            Self::Namesake => 6,
             Self::Revenant | Self::Unaware | Self::Attached | Self::Executed => 4,
         }
     }
@@ -159,6 +164,9 @@ impl World {
         let plots = if self.leases.bound_ppb().is_some() { &Plot::ALL[..] } else { &Plot::BEYOND };
         let usual = (*self.leases.random.pick(plots), writer);
         let (plot, writer) = self.draw_turnover(at).unwrap_or(usual);
+        if plot == Plot::Namesake && !self.is_term_long() {
+            return Ok(());
+        }
         self.begin_siege(at, zone, plot, writer)
     }
 
@@ -180,7 +188,7 @@ impl World {
         let (left, waits) = match plot {
             Plot::Links => (left, waits),
             Plot::End | Plot::Slow | Plot::Amnesia | Plot::Unaware | Plot::Attached | Plot::Executed => (70, 60),
-            Plot::Late | Plot::Revenant | Plot::Fresh | Plot::Single => (70, 0),
+            Plot::Late | Plot::Revenant | Plot::Namesake | Plot::Fresh | Plot::Single => (70, 0),
         };
         let now = self.queue.now();
         self.trace.say(now, || format!("a siege of r{at}: {plot:?}, {zone:?}, {ask:?}", at = at + 1));
@@ -218,11 +226,13 @@ impl World {
     /// The next step of a siege.
     pub(crate) fn siege(&mut self) -> Checked {
         let Some(mut siege) = self.leases.siege.take() else { return Ok(()) };
-        let is_there = self.machines[siege.holder].life.is_some() || siege.plot == Plot::Revenant;
+        let is_there =
+            self.machines[siege.holder].life.is_some() || matches!(siege.plot, Plot::Revenant | Plot::Namesake);
         if self.phase != Phase::Storm || siege.left == 0 || siege.age > AGE_MAX || !is_there {
             return Ok(());
         }
-        siege.age += 1;
+        // While it is away, and when a flush matters, steps say nothing of time.
+        siege.age += u64::from(siege.plot != Plot::Namesake || !(2..4).contains(&siege.stage));
         self.leases.siege_steps += if siege.plot == Plot::Links { STEP_OF_LINKS } else { 1 };
         siege.waits = if self.holds(siege.holder, &siege.zone) { 0 } else { siege.waits.saturating_sub(1) };
         if siege.waits == 0 {
@@ -233,7 +243,7 @@ impl World {
         let writer = if siege.plot.is_hushed() { siege.writer } else { writer };
         let (writes, reads, renews) = match siege.plot {
             // Before that a write would only be waited for, and one that is not answered need not be seen.
-            Plot::Slow | Plot::Unaware | Plot::Attached | Plot::Executed => {
+            Plot::Slow | Plot::Namesake | Plot::Unaware | Plot::Attached | Plot::Executed => {
                 let is_time = siege.stage + 1 >= siege.plot.last();
                 (is_time && random.one_in(4), siege.stage == siege.plot.last() && random.one_in(4), false)
             }
@@ -253,7 +263,9 @@ impl World {
         }
         let pace = match siege.plot {
             Plot::Links => self.leases.term_ns() / 4,
-            plot if plot.is_turnover() => self.trip() / 4,
+            // It is a matter of one flush.
+            Plot::Namesake if (2..4).contains(&siege.stage) && self.has_started(siege.holder) => self.plan.flush.0,
+            plot if plot.is_turnover() || plot == Plot::Namesake => self.trip() / 4,
             _ => self.leases.term_ns() / 24,
         };
         let next = 1 + self.leases.random.below(pace);
@@ -275,6 +287,7 @@ impl World {
             Plot::Late => self.plot_late(siege)?,
             Plot::Amnesia => self.plot_amnesia(siege)?,
             Plot::Revenant => self.plot_revenant(siege)?,
+            Plot::Namesake => self.plot_namesake(siege)?,
             Plot::Fresh => self.deafen_to_all_but(siege.holder, siege.writer),
             Plot::Single => self.plot_single(siege)?,
             Plot::Unaware | Plot::Attached | Plot::Executed => self.plot_turnover(siege)?,
@@ -292,7 +305,7 @@ impl World {
         self.queue.now() + 2 * self.leases.term_ns()
     }
 
-    fn others(&self, holder: usize) -> Vec<usize> {
+    pub(super) fn others(&self, holder: usize) -> Vec<usize> {
         let is_left = |at: &usize| *at != holder && self.machines[*at].fate == Fate::Well;
         (0..self.options.nodes).filter(is_left).collect()
     }
@@ -399,38 +412,6 @@ impl World {
         Ok(())
     }
 
-    /// See [`Plot::Revenant`].
-    fn plot_revenant(&mut self, siege: &mut Siege) -> Checked {
-        let (now, trip, at) = (self.queue.now(), self.trip(), siege.holder);
-        match siege.stage {
-            0 if !self.may_forget(at) => siege.left = 0,
-            0 => {
-                self.end_for(at, MS, MS + trip)?;
-                siege.stage = 1;
-            }
-            1 | 2 if !self.has_started(at) => {}
-            1 if !self.is_wanted(at, &siege.zone) => self.want_zone(at, &siege.zone)?,
-            1 if self.holds(at, &siege.zone) && self.may_forget(at) => {
-                // By then coordinators have given up on it, and votes are withheld on its account: it is granted nothing.
-                self.end_for(at, 3 * trip, 3 * trip)?;
-                siege.stage = 2;
-            }
-            2 => {
-                self.deafen_to_all_but(at, siege.writer);
-                if !self.is_wanted(at, &siege.zone) {
-                    self.want_zone(at, &siege.zone)?;
-                }
-                siege.stage = 3;
-            }
-            3 if now >= siege.since + 2 * trip => {
-                self.deafen(at);
-                siege.stage = 4;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// See [`Plot::Single`].
     fn plot_single(&mut self, siege: &mut Siege) -> Checked {
         let (now, term, at) = (self.queue.now(), self.leases.term_ns(), siege.holder);
@@ -457,7 +438,7 @@ impl World {
     }
 
     /// The holder hears one replica only, which is not the writer.
-    fn deafen_to_all_but(&mut self, holder: usize, writer: usize) {
+    pub(super) fn deafen_to_all_but(&mut self, holder: usize, writer: usize) {
         let until = self.plot_ends();
         let heard = self.others(holder).into_iter().find(|at| *at != writer);
         for peer in self.others(holder).into_iter().filter(|peer| Some(*peer) != heard) {
@@ -470,12 +451,12 @@ impl World {
         2 * self.net.longest() + 3 * self.plan.flush.1
     }
 
-    fn has_started(&self, at: usize) -> bool {
+    pub(super) fn has_started(&self, at: usize) -> bool {
         self.machines[at].life.as_ref().is_some_and(|life| life.waits_since.is_none())
     }
 
     /// A process ends, with all that it has flushed or is flushing, and is back after `least` and up to `more`.
-    fn end_for(&mut self, at: usize, least: u64, more: u64) -> Checked {
+    pub(super) fn end_for(&mut self, at: usize, least: u64, more: u64) -> Checked {
         self.crash(at, 1000)?;
         let back = self.queue.now() + least + self.leases.random.below(more + 1);
         self.restart_at(at, back);

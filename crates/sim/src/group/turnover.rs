@@ -25,9 +25,7 @@ impl Plot {
 impl World {
     /// Draws a plot in which the epoch ends, if there may be one here, and who proposes that and writes.
     pub(crate) fn draw_turnover(&mut self, holder: usize) -> Option<(Plot, usize)> {
-        // All must have happened within one term.
-        let is_long = self.leases.term_ns() >= 12 * self.trip();
-        if !self.reconf.is_on || !is_long || self.leases.random.one_in(4) {
+        if !self.reconf.is_on || !self.is_term_long() || self.leases.random.one_in(4) {
             return None;
         }
         let newest: Vec<usize> = self.reconf.newest().members.iter().map(|member| self.index(*member)).collect();
@@ -37,6 +35,11 @@ impl World {
         }
         let writer = *self.leases.random.pick(&others);
         Some((*self.leases.random.pick(&TURNOVERS), writer))
+    }
+
+    /// Whether all that a plot is about can happen within one term.
+    pub(super) fn is_term_long(&self) -> bool {
+        self.leases.term_ns() >= 12 * self.trip()
     }
 
     /// It is time for a change: in half of the cases one under a lease. False if there may be none here and now.
