@@ -23,6 +23,14 @@ fn skew(cluster: &mut Cluster) {
     }
 }
 
+/// 2 and 3 go on without 1.
+fn suspect(cluster: &mut Cluster) {
+    for r in [2, 3] {
+        let now = cluster.node(r).now;
+        cluster.replica(r).suspect(now, ReplicaId(1), true);
+    }
+}
+
 /// 1 proposes a command far ahead of the clock of 3, and is not heard any more. 3 holds it, and recovers it with 2, which had
 /// not heard of it: they decide it below what 1 proposed. They store a state that holds it, and forget it.
 fn decided_below() -> (Cluster, CommandId) {
@@ -36,10 +44,7 @@ fn decided_below() -> (Cluster, CommandId) {
     let t0 = proposed(&cluster, id);
     cluster.flush(1);
     cluster.deliver(1, 3);
-    for r in [2, 3] {
-        let now = cluster.node(r).now;
-        cluster.replica(r).suspect(now, ReplicaId(1), true);
-    }
+    suspect(&mut cluster);
     for _ in 0..4 {
         cluster.advance(20 * MS);
         cluster.talk(&[2, 3]);
@@ -116,4 +121,37 @@ fn what_was_proposed_on_a_state_from_elsewhere_may_be_void() {
     end_epoch(&mut cluster);
     assert!(cluster.covered.contains(&id));
     assert_eq!(cluster.nodes[&1].voids, [later]);
+}
+
+/// The state at the beginning of an epoch holds nothing of the epoch, whenever it comes: what was proposed before that is
+/// void where the epoch ends without it.
+#[test]
+fn the_state_at_the_beginning_of_an_epoch_holds_nothing_of_it() {
+    let mut cluster = Cluster::new(3, 1, 3, |_| {});
+    cluster.settle();
+    suspect(&mut cluster);
+    cluster.reconfigure(2, &of(&[1, 2, 3])).unwrap();
+    cluster.talk(&[2, 3]);
+    cluster.talk(&[2, 3]);
+    cluster.notify(2, 1);
+    cluster.flush(1);
+    let id = cluster.submit(1, &SlotSet::of(vec![Slot(1)])).unwrap();
+    assert!(cluster.replica(1).core(Epoch(2)).is_some(), "1 has entered, and waits for the state");
+    for from in [2, 3, 2, 3] {
+        cluster.read(from, 1, Epoch(1)).unwrap();
+    }
+    assert_eq!(cluster.nodes[&1].membership.as_ref().unwrap().epoch, Epoch(2), "1 has it");
+    for r in [2, 3] {
+        cluster.store(r);
+    }
+    cluster.talk(&[2, 3]);
+    cluster.reconfigure(2, &of(&[1, 2, 3])).unwrap();
+    cluster.talk(&[2, 3]);
+    cluster.talk(&[2, 3]);
+    for from in [2, 3, 2, 3] {
+        cluster.read(from, 1, Epoch(2)).unwrap();
+    }
+    assert_eq!(cluster.nodes[&1].membership.as_ref().unwrap().epoch, Epoch(3));
+    assert_eq!(cluster.nodes[&1].voids, [id]);
+    assert!(cluster.covered.is_empty());
 }
