@@ -305,7 +305,11 @@ impl Core {
     /// Reads of this epoch are asked anew in the next one, and nobody waits for its commands.
     fn end_reads(&mut self) {
         let mut reads = self.reads.end();
-        if !self.mutates(Mutant::LeasedReadAfterSeal) {
+        if self.mutates(Mutant::LeasedReadAfterSeal) {
+            // They were to wait for the Reconfig, as for any other write.
+            let leased = self.leases.end_reads();
+            self.outputs.extend(leased.into_iter().map(|read| Output::LeasedReady { read }));
+        } else {
             reads.extend(self.leases.end_reads());
         }
         self.outputs.extend(reads.into_iter().map(|read| Output::ReadAgain { read }));

@@ -369,7 +369,9 @@ impl Core {
         self.leases.last_read += 1;
         let read = self.leases.last_read;
         let pending = self.pending_under(zone, &slots);
-        if pending.is_empty() || self.mutates(Mutant::LeasedReadNoWait) {
+        // With a rule taken out a lease outlives its epoch, in which nothing is executed any more.
+        let waits = !pending.is_empty() && self.ended().is_none();
+        if !waits || self.mutates(Mutant::LeasedReadNoWait) {
             self.counters.leased_reads += 1;
             self.outputs.push_back(Output::LeasedReady { read });
         } else {

@@ -207,8 +207,7 @@ impl Core {
         // All that the prefix attached is settled in the state here, or spoken of again behind the base.
         self.doubt_tail(member);
         let journal = &mut self.journals[member];
-        journal.read = base.position;
-        journal.durable = base.position;
+        (journal.read, journal.durable) = (base.position, base.position);
         if base.incarnation > journal.incarnation {
             journal.incarnation = base.incarnation;
             journal.opened = Opened { position: base.opened, at: base.opened_at };
@@ -401,9 +400,8 @@ impl Core {
         let (slots, _) = decode_proposal(&record.body).expect("handle_record has decoded it");
         let slots = self.ordered(slots);
         let known = self.commands.entry(header.id);
-        let (t0, quorum) = (header.timestamp, header.aux);
         if known.t0 == Timestamp::ZERO {
-            (known.t0, known.quorum) = (t0, quorum);
+            (known.t0, known.quorum) = (header.timestamp, header.aux);
         }
         if known.payload.is_some() {
             return;

@@ -105,6 +105,86 @@ fn a_rolled_back_journal_of_any_epoch_is_refused() {
     }
 }
 
+/// An epoch is named by its Reconfig, and not by its number alone: what is claimed of another one is neither vouched for nor refused.
+#[test]
+fn a_claim_of_another_epoch_of_the_same_number_is_passed_over() {
+    let mut cluster = cluster(3, 4);
+    cluster.reconfigure(1, &of(&[1, 2, 4])).unwrap();
+    cluster.exchange();
+    cluster.crash(2, true);
+    cluster.restore(2);
+    let mut claims = cluster.replica(2).claims();
+    let vouch = cluster.replica(1).handle_claims(ReplicaId(2), &claims).unwrap();
+    assert_eq!(vouch.epochs, [Epoch(1), Epoch(2)]);
+    claims.epochs[1].entry.as_mut().unwrap().reconfig.counter += 1;
+    let vouch = cluster.replica(1).handle_claims(ReplicaId(2), &claims).unwrap();
+    assert_eq!(vouch.epochs, [Epoch(1)]);
+}
+
+#[test]
+fn the_journal_of_every_epoch_needs_its_own_vouchers() {
+    let mut cluster = cluster(3, 4);
+    cluster.reconfigure(1, &of(&[1, 2, 4])).unwrap();
+    cluster.exchange();
+    cluster.crash(2, true);
+    cluster.restore(2);
+    ask(&mut cluster, 2, 1).unwrap();
+    ask(&mut cluster, 2, 4).unwrap();
+    assert_eq!(cluster.replica(2).vouched(), Vouched::Barely, "of the first epoch 3 is missing");
+}
+
+/// Who has not entered an epoch vouches for what is older, and for nothing else.
+#[test]
+fn an_answer_counts_for_the_epochs_that_it_names() {
+    let mut cluster = cluster(3, 3);
+    cluster.crash(3, true);
+    cluster.reconfigure(1, &of(&[1, 2, 3])).unwrap();
+    for _ in 0..3 {
+        cluster.advance(600_000_000);
+        cluster.exchange();
+    }
+    assert_eq!(cluster.replica(2).epochs().count(), 2);
+    cluster.start(3);
+    cluster.crash(2, true);
+    cluster.restore(2);
+    assert_eq!(ask(&mut cluster, 2, 1), Ok(true));
+    assert_eq!(ask(&mut cluster, 2, 3), Ok(false), "it has not heard of the second");
+    assert_eq!(cluster.replica(2).vouched(), Vouched::Barely);
+}
+
+/// Of an epoch that it is no member of a replica has no journal, and none is missed.
+#[test]
+fn nothing_is_missed_of_an_epoch_that_a_replica_is_no_member_of() {
+    let mut cluster = cluster(3, 4);
+    cluster.reconfigure(1, &of(&[1, 2, 4])).unwrap();
+    cluster.exchange();
+    cluster.crash(3, true);
+    cluster.restore(3);
+    assert_eq!(cluster.replica(3).claims().epochs.len(), 1);
+    assert_eq!(ask(&mut cluster, 3, 1), Ok(true));
+    assert_eq!(ask(&mut cluster, 3, 2), Ok(true));
+    assert_eq!(cluster.replica(3).vouched(), Vouched::Fully);
+}
+
+/// Who knows that an epoch is over has deleted its journal of it. A peer that has not heard of that has counted the journal, and
+/// must not take that for a rolled-back disk.
+#[test]
+fn a_journal_deleted_because_its_epoch_is_over_is_not_missed() {
+    let mut cluster = cluster(3, 3);
+    cluster.reconfigure(1, &of(&[1, 2, 3])).unwrap();
+    cluster.exchange();
+    for r in [1, 2] {
+        cluster.store(r);
+    }
+    cluster.talk(&[1, 2]);
+    assert_eq!(cluster.nodes[&1].journals.keys().copied().collect::<Vec<_>>(), [Epoch(2)]);
+    assert_eq!(cluster.nodes[&3].journals.len(), 2, "3 has not heard of it");
+    cluster.crash(1, true);
+    cluster.restore(1);
+    assert_eq!(cluster.replica(1).claims().over, Epoch(1));
+    assert_eq!(ask(&mut cluster, 1, 3), Ok(true));
+}
+
 /// It slept while the epoch ended, and those who could vouch for its journal have deleted theirs: it says nothing more in
 /// that epoch, and goes on in the next one.
 #[test]

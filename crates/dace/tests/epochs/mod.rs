@@ -280,13 +280,11 @@ impl Cluster {
 
     /// A flush of all journals has ended.
     pub(crate) fn flush(&mut self, r: u32) {
-        let node = self.node(r);
-        let now = node.now;
-        let ends: Vec<(Epoch, u64)> = node.journals.iter().map(|(epoch, journal)| (*epoch, journal.last())).collect();
+        let journals = &self.nodes[&r].journals;
+        let ends: Vec<(Epoch, u64)> = journals.iter().map(|(epoch, journal)| (*epoch, journal.last())).collect();
         for (epoch, last) in ends {
             self.flush_epoch(r, epoch, last);
         }
-        let _ = now;
     }
 
     /// A flush of one journal has ended.

@@ -27,6 +27,10 @@ impl World {
         if self.phase != Phase::Storm || self.asked >= self.plan.operations {
             return Ok(());
         }
+        if self.is_hushed() {
+            self.turn_client(client, 5 * MS);
+            return Ok(());
+        }
         let home = self.clients[client].home;
         let Some(machine) = self.choose(home) else {
             self.turn_client(client, 5 * MS);

@@ -113,6 +113,11 @@ impl Leases {
         }
     }
 
+    /// One of the zones of this run.
+    pub(crate) fn any_zone(&mut self) -> Zone {
+        self.random.pick(&self.zones).clone()
+    }
+
     /// How long a grant runs, in ns.
     pub(crate) fn term_ns(&self) -> u64 {
         self.timing.term_ns
@@ -259,6 +264,9 @@ impl World {
         }
         let next = 1 + self.leases.random.below(2 * self.leases.gap);
         self.queue.after(next, Event::Leases);
+        if self.is_hushed() {
+            return Ok(());
+        }
         let leases = &mut self.leases;
         let at = leases.random.index(self.machines.len());
         let other = leases.random.index(self.machines.len());

@@ -91,6 +91,12 @@ impl Net {
         link.session += 1;
     }
 
+    /// What was cut passes again.
+    pub(crate) fn mend(&mut self, from: usize, to: usize, now: Instant) {
+        let link = &mut self.links[from][to];
+        link.blocked_until = link.blocked_until.min(now);
+    }
+
     /// Everything takes longer for a while.
     pub(crate) fn slow(&mut self, from: usize, to: usize, until: Instant, slowness: u64) {
         let link = &mut self.links[from][to];

@@ -163,6 +163,13 @@ impl World {
         }
         let next = 1 + self.reconf.random.below(2 * self.reconf.gap);
         self.queue.after(next, Event::Reconfig);
+        if self.is_hushed() {
+            return Ok(());
+        }
+        if self.besiege_for_change()? {
+            self.reconf.left -= 1;
+            return Ok(());
+        }
         let is_taken = self.propose()?;
         if is_taken && self.reconf.random.below(8) < self.reconf.twins {
             self.propose()?;
@@ -190,7 +197,12 @@ impl World {
         self.propose_at(at, change, next)
     }
 
-    fn propose_at(&mut self, at: usize, change: Change, next: Reconfig) -> Result<bool, Box<super::Violation>> {
+    pub(crate) fn propose_at(
+        &mut self,
+        at: usize,
+        change: Change,
+        next: Reconfig,
+    ) -> Result<bool, Box<super::Violation>> {
         let (now, clock) = (self.queue.now(), self.clock(at));
         let hears =
             |other: &usize| self.machines[*other].is_awake() && self.hears(at, *other) && self.hears(*other, at);
@@ -228,7 +240,7 @@ impl World {
     }
 
     /// What the next epoch is like; `None` if such a change makes no sense now.
-    fn next_of(&mut self, newest: &Membership, change: Change) -> Option<Reconfig> {
+    pub(crate) fn next_of(&mut self, newest: &Membership, change: Change) -> Option<Reconfig> {
         let mut members = newest.members.clone();
         let (mut f, mut logic) = (newest.f, newest.logic);
         let used: BTreeSet<ReplicaId> =
@@ -409,7 +421,12 @@ impl World {
 
     /// Someone comes to a stage of a change: at times its process ends right there, or a little later.
     pub(crate) fn comes_to(&mut self, at: usize, stage: Stage) {
-        if !self.reconf.is_on || self.phase != Phase::Storm || self.reconf.random.below(16) >= self.reconf.traps {
+        self.turns_over(at, stage);
+        if !self.reconf.is_on
+            || self.phase != Phase::Storm
+            || self.is_hushed()
+            || self.reconf.random.below(16) >= self.reconf.traps
+        {
             return;
         }
         let Some(life) = self.machines[at].life.as_ref().map(|life| life.number) else { return };

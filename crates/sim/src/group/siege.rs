@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use dace::Zone;
-use types::SlotSet;
+use types::{Epoch, SlotSet};
 
 use super::check::{Ask, Checked};
 use super::client::{self, Client};
@@ -22,16 +22,21 @@ const STEPS_MAX: u64 = 800;
 /// As many are made, if the storm lasts long enough.
 const STEPS_MIN: u64 = 480;
 const STEP_OF_LINKS: u64 = 4;
+/// Steps for which a plot waits until nothing is under way, and the epoch before is over.
+pub(super) const CALMS_MAX: u64 = 160;
 /// Steps of one siege at most.
 const AGE_MAX: u64 = 400;
 
 /// What a siege is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Plot {
+pub(crate) enum Plot {
     /// Links go down and up.
     Links,
     /// The holder is cut off until behind the end of its lease, its clock as slow as it may be and the others' as fast.
     End,
+    /// The same for a clock that is far too slow, and nobody reads until something was written: a lease that is not over
+    /// there when it is elsewhere shows.
+    Slow,
     /// The holder asks; what it is granted comes late, and what it says later comes to nobody.
     Late,
     /// All others start again. As soon as one has, it does not hear the holder any more.
@@ -39,14 +44,23 @@ enum Plot {
     /// The holder starts again, holds the lease, and starts once more while writes wait for it. Then it hears one replica only,
     /// which has granted it the lease before, and soon nothing.
     Revenant,
+    /// The holder starts again when all that it was granted has ended, and then hears of it once more, and nobody of what it asks.
+    Namesake,
     /// The holder hears one replica only, and wants the lease anew again and again.
     Fresh,
     /// The writer alone grants the lease, and then hears the holder no more, nor the holder it.
     Single,
+    /// The epoch ends, and the holder is cut off before it hears of that (`turnover.rs`).
+    Unaware,
+    /// The same, when it has attached the Reconfig; later it hears again.
+    Attached,
+    /// The same, when it has executed it.
+    Executed,
 }
 
 impl Plot {
-    const ALL: [Self; 10] = [
+    /// Those that every group knows.
+    const ALL: [Self; 12] = [
         Self::Links,
         Self::Links,
         Self::Links,
@@ -55,17 +69,27 @@ impl Plot {
         Self::Late,
         Self::Amnesia,
         Self::Revenant,
+        Self::Namesake,
+        Self::Namesake,
         Self::Fresh,
         Self::Single,
     ];
+    /// Where a clock runs beyond the bound, the end of a lease is all that matters.
+    const BEYOND: [Self; 3] = [Self::Links, Self::Slow, Self::Slow];
+
+    /// Whether nobody else writes meanwhile.
+    fn is_hushed(self) -> bool {
+        self.is_turnover() || matches!(self, Self::Slow | Self::Namesake)
+    }
 
     /// The stage in which nothing is left to happen but reads and writes.
     fn last(self) -> u8 {
         match self {
             Self::Links | Self::Fresh => 0,
             Self::End => 1,
-            Self::Late | Self::Amnesia | Self::Single => 2,
-            Self::Revenant => 4,
+            Self::Slow | Self::Late | Self::Amnesia | Self::Single => 2,
+            Self::Namesake => 6,
+            Self::Revenant | Self::Unaware | Self::Attached | Self::Executed => 4,
         }
     }
 }
@@ -73,24 +97,28 @@ impl Plot {
 /// Who is besieged, and with what.
 #[derive(Clone)]
 pub(crate) struct Siege {
-    holder: usize,
-    zone: Zone,
+    pub(super) holder: usize,
+    pub(super) zone: Zone,
     /// The read.
     ask: Ask,
     /// Where the key is written mostly.
-    writer: usize,
+    pub(super) writer: usize,
     /// Steps to come.
-    left: u64,
+    pub(super) left: u64,
     /// For how many steps yet it waits until the lease is held: what goes before is no news.
     waits: u64,
     /// Nothing else breaks meanwhile.
     is_quiet: bool,
-    plot: Plot,
+    pub(super) plot: Plot,
     /// How far the plot is, and since when.
-    stage: u8,
-    since: u64,
+    pub(super) stage: u8,
+    pub(super) since: u64,
+    /// In which epoch it began.
+    pub(super) epoch: Epoch,
+    /// The guest that wrote last.
+    pub(super) wrote: Option<usize>,
     /// Steps made.
-    age: u64,
+    pub(super) age: u64,
     /// Links that are down: from, to, and between which steps to come.
     cuts: Vec<(usize, usize, Range<u64>)>,
 }
@@ -131,6 +159,19 @@ impl World {
 
     /// Besieges someone who holds a zone, or will soon.
     pub(crate) fn besiege(&mut self, at: usize, zone: &Zone) -> Checked {
+        let others = self.machines.len() - 1;
+        let writer = (at + 1 + self.leases.random.index(others)) % self.machines.len();
+        let plots = if self.leases.bound_ppb().is_some() { &Plot::ALL[..] } else { &Plot::BEYOND };
+        let usual = (*self.leases.random.pick(plots), writer);
+        let (plot, writer) = self.draw_turnover(at).unwrap_or(usual);
+        if plot == Plot::Namesake && !self.is_term_long() {
+            return Ok(());
+        }
+        self.begin_siege(at, zone, plot, writer)
+    }
+
+    /// Begins a siege, if one is possible here and now.
+    pub(super) fn begin_siege(&mut self, at: usize, zone: &Zone, plot: Plot, writer: usize) -> Checked {
         let ask = (0..16)
             .map(|_| self.mix.read(at))
             .find(|ask| matches!(ask, Ask::Get { bucket, key } if catalog::zone::holds_key(&zone.0, bucket, key)));
@@ -139,36 +180,33 @@ impl World {
         let Some(ask) = ask.filter(|_| is_free && is_possible) else {
             return Ok(());
         };
-        let others = self.machines.len() - 1;
-        let writer = (at + 1 + self.leases.random.index(others)) % self.machines.len();
         let left = 12 + self.leases.random.below(36);
         let waits = if self.leases.random.one_in(4) { 0 } else { 24 };
-        let is_quiet = self.leases.random.one_in(2);
+        let is_quiet = self.leases.random.one_in(2) || plot != Plot::Links;
         let cuts = Siege::cuts(&mut self.leases.random, at, self.machines.len(), left);
-        let plot = *self.leases.random.pick(&Plot::ALL);
         // A plot goes on at another pace than links, and some begin when the lease is held.
         let (left, waits) = match plot {
             Plot::Links => (left, waits),
-            Plot::End | Plot::Amnesia => (70, 60),
-            Plot::Late | Plot::Revenant | Plot::Fresh | Plot::Single => (70, 0),
+            Plot::End | Plot::Slow | Plot::Amnesia | Plot::Unaware | Plot::Attached | Plot::Executed => (70, 60),
+            Plot::Late | Plot::Revenant | Plot::Namesake | Plot::Fresh | Plot::Single => (70, 0),
         };
-        let is_quiet = is_quiet || plot != Plot::Links;
         let now = self.queue.now();
         self.trace.say(now, || format!("a siege of r{at}: {plot:?}, {zone:?}, {ask:?}", at = at + 1));
         self.coverage.sieges += 1;
-        let (zone_of, stage, since, age) = (zone.clone(), 0, now, 0);
         self.leases.siege = Some(Siege {
             holder: at,
-            zone: zone_of,
+            zone: zone.clone(),
             ask,
             writer,
             left,
             waits,
             is_quiet,
             plot,
-            stage,
-            since,
-            age,
+            stage: 0,
+            since: now,
+            epoch: self.reconf.newest().epoch,
+            wrote: None,
+            age: 0,
             cuts,
         });
         self.queue.after(0, Event::Siege);
@@ -188,11 +226,13 @@ impl World {
     /// The next step of a siege.
     pub(crate) fn siege(&mut self) -> Checked {
         let Some(mut siege) = self.leases.siege.take() else { return Ok(()) };
-        let is_there = self.machines[siege.holder].life.is_some() || siege.plot == Plot::Revenant;
+        let is_there =
+            self.machines[siege.holder].life.is_some() || matches!(siege.plot, Plot::Revenant | Plot::Namesake);
         if self.phase != Phase::Storm || siege.left == 0 || siege.age > AGE_MAX || !is_there {
             return Ok(());
         }
-        siege.age += 1;
+        // While it is away, and when a flush matters, steps say nothing of time.
+        siege.age += u64::from(siege.plot != Plot::Namesake || !(2..4).contains(&siege.stage));
         self.leases.siege_steps += if siege.plot == Plot::Links { STEP_OF_LINKS } else { 1 };
         siege.waits = if self.holds(siege.holder, &siege.zone) { 0 } else { siege.waits.saturating_sub(1) };
         if siege.waits == 0 {
@@ -200,7 +240,13 @@ impl World {
         }
         let random = &mut self.leases.random;
         let writer = if random.one_in(4) { random.index(self.machines.len()) } else { siege.writer };
+        let writer = if siege.plot.is_hushed() { siege.writer } else { writer };
         let (writes, reads, renews) = match siege.plot {
+            // Before that a write would only be waited for, and one that is not answered need not be seen.
+            Plot::Slow | Plot::Namesake | Plot::Unaware | Plot::Attached | Plot::Executed => {
+                let is_time = siege.stage + 1 >= siege.plot.last();
+                (is_time && random.one_in(4), siege.stage == siege.plot.last() && random.one_in(4), false)
+            }
             Plot::Links => (random.one_in(2), !random.one_in(4), random.one_in(24)),
             _ => (random.one_in(4), random.one_in(2), siege.plot == Plot::Fresh && random.one_in(8)),
         };
@@ -210,13 +256,19 @@ impl World {
         }
         if writes && let Ask::Get { bucket, key } = &siege.ask {
             let put = self.mix.overwrite(bucket, key);
-            self.employ(writer, put)?;
+            siege.wrote = self.employ(writer, put)?.or(siege.wrote);
         }
         if reads {
             self.employ(siege.holder, siege.ask.clone())?;
         }
-        let pace = if siege.plot == Plot::Links { 4 } else { 24 };
-        let next = 1 + self.leases.random.below(self.leases.term_ns() / pace);
+        let pace = match siege.plot {
+            Plot::Links => self.leases.term_ns() / 4,
+            // It is a matter of one flush.
+            Plot::Namesake if (2..4).contains(&siege.stage) && self.has_started(siege.holder) => self.plan.flush.0,
+            plot if plot.is_turnover() || plot == Plot::Namesake => self.trip() / 4,
+            _ => self.leases.term_ns() / 24,
+        };
+        let next = 1 + self.leases.random.below(pace);
         self.queue.after(next, Event::Siege);
         self.leases.siege = Some(siege);
         Ok(())
@@ -231,14 +283,19 @@ impl World {
         match siege.plot {
             Plot::Links => self.cut_off(siege),
             Plot::End => self.plot_end(siege),
+            Plot::Slow => self.plot_slow(siege),
             Plot::Late => self.plot_late(siege)?,
             Plot::Amnesia => self.plot_amnesia(siege)?,
             Plot::Revenant => self.plot_revenant(siege)?,
+            Plot::Namesake => self.plot_namesake(siege)?,
             Plot::Fresh => self.deafen_to_all_but(siege.holder, siege.writer),
             Plot::Single => self.plot_single(siege)?,
+            Plot::Unaware | Plot::Attached | Plot::Executed => self.plot_turnover(siege)?,
         }
         if siege.stage != before {
-            siege.since = self.queue.now();
+            let now = self.queue.now();
+            self.trace.say(now, || format!("the siege comes to stage {}", siege.stage));
+            siege.since = now;
         }
         Ok(())
     }
@@ -248,17 +305,17 @@ impl World {
         self.queue.now() + 2 * self.leases.term_ns()
     }
 
-    fn others(&self, holder: usize) -> Vec<usize> {
+    pub(super) fn others(&self, holder: usize) -> Vec<usize> {
         let is_left = |at: &usize| *at != holder && self.machines[*at].fate == Fate::Well;
         (0..self.options.nodes).filter(is_left).collect()
     }
 
-    fn silence(&mut self, holder: usize) {
+    pub(super) fn silence(&mut self, holder: usize) {
         let until = self.plot_ends();
         (0..self.options.nodes).filter(|peer| *peer != holder).for_each(|peer| self.net.cut(holder, peer, until));
     }
 
-    fn deafen(&mut self, holder: usize) {
+    pub(super) fn deafen(&mut self, holder: usize) {
         let until = self.plot_ends();
         (0..self.options.nodes).filter(|peer| *peer != holder).for_each(|peer| self.net.cut(peer, holder, until));
     }
@@ -276,6 +333,36 @@ impl World {
             self.deafen(siege.holder);
             siege.stage = 1;
         }
+    }
+
+    /// See [`Plot::Slow`].
+    fn plot_slow(&mut self, siege: &mut Siege) {
+        match siege.stage {
+            0 if siege.age > CALMS_MAX => siege.left = 0,
+            0 if self.is_calm() && self.holds(siege.holder, &siege.zone) => {
+                self.silence(siege.holder);
+                self.deafen(siege.holder);
+                siege.stage = 1;
+            }
+            1 if self.is_answered(siege) => siege.stage = 2,
+            _ => {}
+        }
+    }
+
+    /// Whether what was written last is answered.
+    pub(super) fn is_answered(&self, siege: &Siege) -> bool {
+        siege.wrote.is_some_and(|guest| self.clients[guest].waiting.is_none())
+    }
+
+    /// Whether nothing is under way anywhere.
+    pub(super) fn is_calm(&self) -> bool {
+        let lives = self.machines.iter().filter_map(|machine| machine.life.as_ref());
+        lives.into_iter().all(|life| life.in_flight() == 0 && life.again.is_empty() && life.leased.pending.is_empty())
+    }
+
+    /// Whether only a siege may write or change anything.
+    pub(crate) fn is_hushed(&self) -> bool {
+        self.leases.siege.as_ref().is_some_and(|siege| siege.plot.is_hushed())
     }
 
     /// See [`Plot::Late`].
@@ -325,38 +412,6 @@ impl World {
         Ok(())
     }
 
-    /// See [`Plot::Revenant`].
-    fn plot_revenant(&mut self, siege: &mut Siege) -> Checked {
-        let (now, trip, at) = (self.queue.now(), self.trip(), siege.holder);
-        match siege.stage {
-            0 if !self.may_forget(at) => siege.left = 0,
-            0 => {
-                self.end_for(at, MS, MS + trip)?;
-                siege.stage = 1;
-            }
-            1 | 2 if !self.has_started(at) => {}
-            1 if !self.is_wanted(at, &siege.zone) => self.want_zone(at, &siege.zone)?,
-            1 if self.holds(at, &siege.zone) && self.may_forget(at) => {
-                // By then coordinators have given up on it, and votes are withheld on its account: it is granted nothing.
-                self.end_for(at, 3 * trip, 3 * trip)?;
-                siege.stage = 2;
-            }
-            2 => {
-                self.deafen_to_all_but(at, siege.writer);
-                if !self.is_wanted(at, &siege.zone) {
-                    self.want_zone(at, &siege.zone)?;
-                }
-                siege.stage = 3;
-            }
-            3 if now >= siege.since + 2 * trip => {
-                self.deafen(at);
-                siege.stage = 4;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     /// See [`Plot::Single`].
     fn plot_single(&mut self, siege: &mut Siege) -> Checked {
         let (now, term, at) = (self.queue.now(), self.leases.term_ns(), siege.holder);
@@ -383,7 +438,7 @@ impl World {
     }
 
     /// The holder hears one replica only, which is not the writer.
-    fn deafen_to_all_but(&mut self, holder: usize, writer: usize) {
+    pub(super) fn deafen_to_all_but(&mut self, holder: usize, writer: usize) {
         let until = self.plot_ends();
         let heard = self.others(holder).into_iter().find(|at| *at != writer);
         for peer in self.others(holder).into_iter().filter(|peer| Some(*peer) != heard) {
@@ -392,16 +447,16 @@ impl World {
     }
 
     /// A round trip to the farthest replica, and what is flushed on the way.
-    fn trip(&self) -> u64 {
+    pub(super) fn trip(&self) -> u64 {
         2 * self.net.longest() + 3 * self.plan.flush.1
     }
 
-    fn has_started(&self, at: usize) -> bool {
+    pub(super) fn has_started(&self, at: usize) -> bool {
         self.machines[at].life.as_ref().is_some_and(|life| life.waits_since.is_none())
     }
 
     /// A process ends, with all that it has flushed or is flushing, and is back after `least` and up to `more`.
-    fn end_for(&mut self, at: usize, least: u64, more: u64) -> Checked {
+    pub(super) fn end_for(&mut self, at: usize, least: u64, more: u64) -> Checked {
         self.crash(at, 1000)?;
         let back = self.queue.now() + least + self.leases.random.below(more + 1);
         self.restart_at(at, back);
@@ -425,13 +480,14 @@ impl World {
     }
 
     /// A guest who has nothing to wait for asks.
-    fn employ(&mut self, at: usize, ask: Ask) -> Checked {
+    fn employ(&mut self, at: usize, ask: Ask) -> Result<Option<usize>, Box<super::Violation>> {
         let machine = &self.machines[at];
         let free = self.leases.guests.clone().find(|guest| self.clients[*guest].waiting.is_none());
-        let Some(guest) = free.filter(|_| machine.is_awake() && !machine.is_rolled_back) else { return Ok(()) };
+        let Some(guest) = free.filter(|_| machine.is_awake() && !machine.is_rolled_back) else { return Ok(None) };
         self.clients[guest].retries = None;
         let slots: SlotSet = client::slots(&ask);
         let operation = self.judge.history.begin(self.queue.now(), ask, slots);
-        self.ask(guest, at, operation)
+        self.ask(guest, at, operation)?;
+        Ok(self.clients[guest].waiting.is_some().then_some(guest))
     }
 }
