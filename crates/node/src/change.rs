@@ -60,6 +60,9 @@ pub enum ChangeError {
     /// The core refused it.
     #[error("{0}")]
     Consensus(String),
+    /// It is not there.
+    #[error("node {0} cannot be reached from here: see that it runs, and that its mesh and this node's reach each other (`entangle status` shows the link)")]
+    Absent(ReplicaId),
     /// Bodies of large objects would be lost.
     #[error(
         "{held} of the members that stay have all bodies of large objects, and {needed} must before one may leave: {reason}; see that they run, reach one another and have room, and try again"

@@ -125,7 +125,8 @@ async fn nodes_become_members_and_one_is_replaced() {
     first.client().put_object("photos", "large", large.clone()).await.unwrap();
     let join = |name: &str| {
         let token = token(&place);
-        let arguments = ["--data", name, "--name", name, "--mesh", "127.0.0.1:0"];
+        let mesh = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let arguments = ["--data", name, "--name", name, "--mesh", &mesh];
         Serving::start(&place, &arguments, &[("ENTANGLE_JOIN", &token)])
     };
     let (second, third) = (join("second"), join("third"));

@@ -3,9 +3,10 @@
 use std::sync::mpsc::sync_channel;
 
 use dace::{Membership, Stored};
-use types::Timestamp;
+use types::{ReplicaId, Timestamp};
 
 use super::{Changing, Event, Loop, SealingMessage};
+use crate::change::ChangeError;
 use crate::clock;
 use crate::keys::random;
 use crate::peer::snapshot::{self, Incoming};
@@ -18,9 +19,17 @@ impl Loop {
     /// Somebody wants other members.
     pub(crate) fn change(&mut self, changing: Changing) {
         let connected = self.neighbours.connected();
-        let proposed = self.replica.consensus().handle_reconfig(clock::now(), &changing.next, &connected, random());
+        let present = self.shared.membership();
+        let is_absent = |node: &&ReplicaId| !present.has(**node) && !connected.contains(*node);
+        let proposed = match changing.next.members.iter().find(is_absent) {
+            Some(absent) => Err(ChangeError::Absent(*absent)),
+            None => {
+                let consensus = self.replica.consensus();
+                consensus.handle_reconfig(clock::now(), &changing.next, &connected, random()).map_err(Into::into)
+            }
+        };
         // Who asked may be gone.
-        let _ = changing.answer.send(proposed.map_err(Into::into));
+        let _ = changing.answer.send(proposed);
     }
 
     /// This replica is too far behind to go on by journals, or is new.
