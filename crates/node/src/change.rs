@@ -61,7 +61,9 @@ pub enum ChangeError {
     #[error("{0}")]
     Consensus(String),
     /// It is not there.
-    #[error("node {0} cannot be reached from here: see that it runs, and that its mesh and this node's reach each other (`entangle status` shows the link)")]
+    #[error(
+        "node {0} cannot be reached from here: see that it runs, and that its mesh and this node's reach each other (`entangle status` shows the link)"
+    )]
     Absent(ReplicaId),
     /// Bodies of large objects would be lost.
     #[error(
