@@ -22,6 +22,7 @@ pub mod peer;
 pub mod progress;
 mod proofs;
 mod read;
+mod recover;
 pub mod replica;
 mod space;
 mod start;

@@ -29,8 +29,9 @@ use crate::epochs::EpochFolders;
 use crate::folder::DataFolder;
 use crate::keys::Keys;
 use crate::progress::{Phase, Report, Unit};
+use crate::recover::{Places, Recovered, recover};
 use crate::replica::SealMarker;
-use crate::start::{EPOCH, GROUP, Places, REPLICA, Recovered, alone, cluster_id, genesis, recover};
+use crate::start::{EPOCH, GROUP, REPLICA, alone, cluster_id, genesis};
 use crate::verify::shadow::ShadowState;
 use crate::verify::{CACHE_LEN, Chunks, copy_state, open_shadow};
 

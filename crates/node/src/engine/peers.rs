@@ -503,7 +503,8 @@ impl Loop {
         if !is_turn || self.proposed_founding || !is_running {
             return Ok(());
         }
-        let (command, submission) = crate::start::founding(&self.shared.genesis).map_err(|error| error.to_string())?;
+        let (command, submission) =
+            crate::recover::founding(&self.shared.genesis).map_err(|error| error.to_string())?;
         // Refused while the clocks of the others are not known: tried again.
         self.proposed_founding = self.replica.handle_submit(now, command, submission).is_ok();
         self.drain(None)

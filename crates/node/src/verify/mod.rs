@@ -31,8 +31,9 @@ use crate::error::StartError;
 use crate::folder::DataFolder;
 use crate::keys::Keys;
 use crate::progress::Report;
+use crate::recover::{Places, Recovered, recover};
 use crate::replica::{Head, SealMarker};
-use crate::start::{Places, REPLICA, Recovered, alone, cluster_id, recover};
+use crate::start::{REPLICA, alone, cluster_id};
 use shadow::{ShadowDisk, ShadowState};
 
 /// Findings that are listed one by one; more are only counted.
