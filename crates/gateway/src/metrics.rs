@@ -155,12 +155,15 @@ impl Collector for NodeCollector {
         counter("object_cache_misses", "Object reads that went to the state", None, counters.cache_misses)?;
         counter("vault_placed", "Bytes written to the vault", Some(&Unit::Bytes), counters.placed_bytes)?;
         counter("vault_collected_bodies", "Bodies removed from the vault", None, counters.collected_bodies)?;
+        counter("states_installed", "States taken over from other members", None, counters.installed_states)?;
         let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: u64| {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)
         };
         let space = &status.space;
         gauge("ready", "1 while the node takes reads and writes", None, u64::from(status.ready))?;
+        gauge("epoch", "The newest epoch that is known", None, u64::from(status.epoch))?;
+        gauge("members", "Members of that epoch", None, status.members.len() as u64)?;
         gauge("ledger_entries", "Entries under the newest signed head", None, status.ledger.size)?;
         gauge("ledger_cut_milliseconds", "Cut of that head, unix milliseconds", None, status.ledger.cut_ms)?;
         gauge("started_milliseconds", "Start of the node, unix milliseconds", None, status.started_ms)?;
