@@ -77,9 +77,9 @@ pub enum BackupError {
         "the data folder does not verify ({0}); run `entangle ledger verify --data` for all findings, no backup was made"
     )]
     Unsound(String),
-    /// The members of its group have changed since it was founded.
+    /// Its group has, or had, several members.
     #[error(
-        "{0}: the members of its group have changed since it was founded, and a backup holds a group of one; copy the objects out through S3, or keep this data as one more member (`entangle cluster add`)"
+        "{0}: its group has, or had, several members, and a backup is of a lone node; copy the objects out through S3, or keep this data as one more member (`entangle cluster add`)"
     )]
     Changed(PathBuf),
     /// The file is no whole backup.
@@ -123,6 +123,7 @@ pub enum BackupError {
 impl From<VerifyError> for BackupError {
     fn from(error: VerifyError) -> Self {
         match error {
+            VerifyError::Member(path) => Self::Changed(path),
             VerifyError::Start(error) => Self::Start(error),
             VerifyError::Io { path, source } => Self::Io { path, source },
         }

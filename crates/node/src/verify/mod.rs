@@ -27,6 +27,7 @@ use types::sign::Signer as _;
 
 pub(crate) use chunks::Chunks;
 
+use crate::epochs::EpochFolders;
 use crate::error::StartError;
 use crate::folder::DataFolder;
 use crate::keys::Keys;
@@ -95,6 +96,11 @@ pub enum VerifyError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Its journal alone does not say what it led to: that takes those of the others.
+    #[error(
+        "{0} is the folder of a member of a group of several nodes, and what is verified here is that of a lone one; verify the ledger of a member while it runs (`entangle ledger verify --endpoint`)"
+    )]
+    Member(PathBuf),
 }
 
 /// Verifies the data folder of a stopped node. Takes the folder's lock; blocks for as long as it takes to read
@@ -126,6 +132,10 @@ fn verify_parts(
     found: &mut Found,
     progress: Report<'_>,
 ) -> Result<(), VerifyError> {
+    let folders = EpochFolders::new(folder.root());
+    if !folders.list()?.is_empty() || folders.over()? > types::Epoch(0) {
+        return Err(VerifyError::Member(folder.root().to_owned()));
+    }
     note_strangers(folder, found)?;
     for (name, part) in [("journal", folder.journal()), ("state", folder.state()), ("ledger", folder.ledger())] {
         if !part.is_dir() {
@@ -139,6 +149,9 @@ fn verify_parts(
         found.finding("state", error);
     }
     let copy = copy_state(folder)?;
+    if is_founded_by_several(copy.path()) {
+        return Err(VerifyError::Member(folder.root().to_owned()));
+    }
     let ledger = open_shadow(folder.ledger())?;
     let places = Places::of_first(journal, ledger.clone(), copy.path().to_owned());
     let sources = match reach(places, keys, cluster, found)? {
@@ -162,6 +175,17 @@ fn verify_parts(
         Err(error) => found.finding("vault", error),
     }
     Ok(())
+}
+
+/// Whether the state is that of a group that was founded with several members; not if that cannot be read.
+fn is_founded_by_several(state: &Path) -> bool {
+    let options = FjallOptions { cache_len: CACHE_LEN, ..FjallOptions::default() };
+    let read = || {
+        let state = FjallState::open(state, options).ok()?;
+        catalog::query::genesis(&state).ok().flatten()
+    };
+    let founding = catch_unwind(AssertUnwindSafe(read)).ok().flatten();
+    founding.is_some_and(|row| row.genesis.members.len() > 1)
 }
 
 /// Opens a folder of files for reading, with writes going to memory.
