@@ -338,6 +338,10 @@ impl Core {
     /// Panics on a cut that was not put out: the commands of the prefix would be lost.
     pub fn base(&mut self, cut: Timestamp) -> Option<Base> {
         assert!(cut <= self.cuts.last(), "only what is cut is trimmed");
+        if self.span.begins() > cut {
+            // A base says that its writer holds the state at the beginning of the epoch durably.
+            return None;
+        }
         if self.is_alone() {
             return self.lone_base(cut);
         }

@@ -54,6 +54,11 @@ impl Span {
         self.entry.is_none()
     }
 
+    /// Where the epoch begins: every state of it is at this cut or above.
+    pub(crate) fn begins(&self) -> Timestamp {
+        self.entry.map_or(Timestamp::ZERO, |entry| entry.at)
+    }
+
     /// A peer's journal begins behind a base: its state is durable, so it has entered, and has it.
     pub(crate) fn based(&mut self, member: Member) {
         if self.entry.is_some() {

@@ -110,7 +110,7 @@ impl Core {
         let until = now.saturating_add(len);
         let salt = record.salt;
         let grant = self.grants.given.entry((member, zone)).or_insert(Grant { until, len, salt, is_old: false });
-        grant.until = grant.until.max(until);
+        (grant.until, grant.len) = (grant.until.max(until), grant.len.max(len));
         grant.is_old = false;
         self.counters.grants += 1;
         let (salt, body, body_hash) = (record.salt, record.body.clone(), header.body_hash);

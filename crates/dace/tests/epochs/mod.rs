@@ -402,7 +402,7 @@ impl Cluster {
     /// Trims the journal of the newest epoch to what n - f members hold.
     pub(crate) fn trim(&mut self, r: u32) {
         let Some(epoch) = self.replica(r).epochs().last().map(|served| served.epoch) else { return };
-        let Some(cut) = self.replica(r).trimmable(epoch).filter(|cut| *cut > Timestamp::ZERO) else { return };
+        let Some(cut) = self.replica(r).trimmable(epoch) else { return };
         let Some(base) = self.replica(r).base(epoch, cut) else { return };
         let journal = self.node(r).journals.get_mut(&epoch).expect("it is served");
         let stays = |item: &Item| matches!(item, Item::Said(record) if record.header.position > base.position);
