@@ -65,8 +65,8 @@ pub(crate) struct Recovered {
     pub(crate) genesis: Genesis,
     /// The newest epoch that is known.
     pub(crate) membership: Membership,
-    /// Whether this replica is its only member, and needs nobody to start.
-    pub(crate) is_alone: bool,
+    /// Whether it has opened an incarnation: it is the only member of every epoch that is served, and needs nobody for that.
+    pub(crate) has_started: bool,
 }
 
 /// Brings journals, state and log to where they stood, and opens an incarnation, if this replica needs nobody for that:
@@ -114,7 +114,8 @@ pub(crate) fn recover(
     let consensus = dace::Replica::new(GROUP, group.replica, remains, Arc::new(|_| {}))
         .map_err(|error| StartError::Core(error.to_string()))?;
     let membership = consensus.newest().cloned().unwrap_or(first);
-    let is_alone = membership.members == [group.replica];
+    // What was said in an epoch with others has to be vouched for by them.
+    let has_started = consensus.epochs().all(|epoch| epoch.members == [group.replica]) && membership.has(group.replica);
     let replica = Replica::new(consensus, (state.clone(), cut), overlay.clone());
     let (genesis, signer) = (genesis(&group), keys.node.clone());
     let mut recovered = Recovered {
@@ -130,9 +131,9 @@ pub(crate) fn recover(
         group,
         genesis,
         membership,
-        is_alone,
+        has_started,
     };
-    if !is_alone {
+    if !has_started {
         // The rest needs the others.
         recovered.replay()?;
         recovered.is_founded()?;

@@ -187,7 +187,7 @@ fn run(
     recovered: Recovered,
 ) -> Result<Node, StartError> {
     let signed = recovered.kept_head();
-    let Recovered { journals, replica, sealer, state, log, overlay, group, genesis, membership, is_alone, .. } =
+    let Recovered { journals, replica, sealer, state, log, overlay, group, genesis, membership, has_started, .. } =
         recovered;
     let founded = catalog::query::genesis(&Layered { overlay: &overlay, state: state.as_ref() })
         .map_err(|error| StartError::State(error.to_string()))?
@@ -203,8 +203,8 @@ fn run(
         group: GROUP,
         replica: group.replica,
         first: first(&group),
+        is_alone: AtomicBool::new(membership.members == [group.replica]),
         membership: watch::Sender::new(Arc::new(membership)),
-        is_alone: AtomicBool::new(is_alone),
         reachable: AtomicUsize::new(1),
         opened: AtomicBool::new(false),
         founded: AtomicBool::new(founded),
@@ -235,7 +235,7 @@ fn run(
         config,
     });
     shared.peers.serve(Arc::downgrade(&shared));
-    spawn(&shared, journals, replica, sealer, signed)?;
+    spawn(&shared, journals, replica, sealer, (signed, has_started))?;
     crate::housekeeping::spawn(&shared);
     Ok(Node { shared })
 }
@@ -245,7 +245,7 @@ fn spawn(
     recovered: BTreeMap<Epoch, (Membership, Journal)>,
     replica: Replica<FjallState>,
     sealer: Sealer<FjallState>,
-    signed: Option<Head>,
+    (signed, has_started): (Option<Head>, bool),
 ) -> Result<(), StartError> {
     let failed = |source| StartError::Io { path: shared.config.data.clone(), source };
     let inbox = shared.inbox.clone();
@@ -258,8 +258,7 @@ fn spawn(
     for (epoch, (membership, journal)) in recovered {
         journals.by_epoch.insert(epoch, journals.opener.start(membership, journal)?);
     }
-    let is_alone = shared.is_alone.load(std::sync::atomic::Ordering::Relaxed);
-    let neighbours = Neighbours::new(tokio::runtime::Handle::current(), is_alone);
+    let neighbours = Neighbours::new(tokio::runtime::Handle::current(), has_started);
     let (sealing, messages) = mpsc::channel();
     let head = sealer.head();
     let mut seals =
