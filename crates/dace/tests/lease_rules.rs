@@ -171,3 +171,32 @@ fn a_listing_that_waited_for_longer_than_the_lease_is_not_answered() {
     assert_eq!(group.node(3).leased.len(), 1, "the read of one key is answered, whatever has become of the lease");
     assert_eq!(group.core(3).counters().contended_reads, 1);
 }
+
+/// What is decided and waits for others of its slots is not in the state yet.
+#[test]
+fn a_leased_read_waits_for_what_is_decided() {
+    let mut group = leased();
+    group.deliver(3, 1).unwrap();
+    group.flush(1, None);
+    group.deliver(1, 3).unwrap();
+    group.submit(1, &SlotSet::of(vec![Slot(2)]), b"u").0.unwrap();
+    group.flush(1, None);
+    for r in [2, 3] {
+        group.deliver(1, r).unwrap();
+        group.flush(r, None);
+    }
+    group.core(2).prefer(&[ReplicaId(3)]);
+    group.submit(2, &SlotSet::of(vec![Slot(1), Slot(2)]), b"x").0.unwrap();
+    for (from, to) in [(2, 3), (3, 2), (2, 3)] {
+        group.flush(from, None);
+        group.deliver(from, to).unwrap();
+    }
+    assert_eq!(group.core(3).status().committed, 1, "decided, behind one that is not");
+    let now = group.node(3).now;
+    group.core(3).handle_leased_read(now, &zone(), SlotSet::of(vec![Slot(1)])).unwrap();
+    group.drain(3);
+    assert!(group.node(3).leased.is_empty(), "it waits");
+    group.exchange();
+    let leased = &group.node(3).leased;
+    assert_eq!((leased.len(), leased[0].1), (1, 2));
+}
