@@ -4,7 +4,7 @@
 
 mod epochs;
 
-use dace::{Base, LeaseTiming, Zone};
+use dace::{Base, LeaseTiming, Stored, Zone};
 use epochs::{Cluster, Item, of};
 use types::{Epoch, Slot, SlotSet};
 
@@ -87,4 +87,47 @@ fn a_base_is_no_word_of_a_state_that_is_not_durable() {
     cluster.notify(5, 1);
     assert!(!cluster.nodes[&1].removed);
     assert_eq!(cluster.replica(1).notice().over, Epoch(0));
+}
+
+/// A checkpoint that ends when the Reconfig is executed already is of the cut at which it began, and of no later one: what
+/// lies between is durable in journals only.
+#[test]
+fn a_late_checkpoint_is_not_one_of_the_end_of_the_epoch() {
+    let mut cluster = Cluster::new(3, 1, 3, |_| {});
+    cluster.settle();
+    for _ in 0..2 {
+        cluster.submit(1, &SlotSet::of(vec![Slot(3)])).unwrap();
+        cluster.exchange();
+        cluster.advance(20_000_000);
+        cluster.exchange();
+    }
+    let (cut, membership) = (cluster.nodes[&1].cuts[0], cluster.nodes[&1].membership.clone().unwrap());
+    cluster.reconfigure(1, &of(&[1, 2, 3])).unwrap();
+    for _ in 0..2 {
+        cluster.exchange();
+    }
+    assert_eq!(cluster.newest().epoch, Epoch(2));
+    let now = cluster.node(1).now;
+    cluster.node(1).stored = Some(Stored { cut, membership });
+    cluster.replica(1).handle_stored(now, cut);
+    cluster.drain(1);
+    assert_eq!(cluster.replica(1).beat(now, Epoch(1)).unwrap().stored, cut);
+}
+
+/// Who trims further than its own state goes cannot start again.
+#[test]
+fn nobody_trims_what_only_others_have_stored() {
+    let mut cluster = Cluster::new(3, 1, 3, |_| {});
+    cluster.settle();
+    let before = cluster.nodes[&3].stored.as_ref().unwrap().cut;
+    cluster.submit(1, &SlotSet::of(vec![Slot(3)])).unwrap();
+    cluster.exchange();
+    cluster.advance(20_000_000);
+    cluster.exchange();
+    cluster.store(1);
+    cluster.store(2);
+    cluster.exchange();
+    assert!(*cluster.nodes[&3].cuts.last().unwrap() > before);
+    assert!(cluster.replica(1).trimmable(Epoch(1)).unwrap() > before);
+    assert_eq!(cluster.replica(3).trimmable(Epoch(1)), Some(before));
 }
