@@ -66,7 +66,8 @@ pub(crate) fn command(command: &Command) -> Checked {
         Op::DeleteAccessKey(delete) => access_key(&delete.access_key),
         Op::PutNode(put) => node(put),
         Op::BeginEpoch(begin) => {
-            ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long")
+            ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long")?;
+            ensure((1..=MEMBERS_MAX).contains(&begin.members.len()), "a group has between 1 and 32 members")
         }
     }
 }

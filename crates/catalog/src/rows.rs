@@ -7,10 +7,10 @@ pub(crate) mod key;
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use types::OrderKey;
 use types::command::{Genesis, PutNode, VersionSelector, Versioning};
 use types::object::{Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement, cbor_bytes};
 use types::state::ReadError;
+use types::{OrderKey, ReplicaId};
 
 pub use key::{BODY_KEY_LEN, body_key};
 
@@ -93,6 +93,9 @@ pub struct EpochRow {
     /// The epoch, as the consensus core encodes it.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub membership: Vec<u8>,
+    /// Whoever is or was a member, in rising order: no number is used again.
+    #[n(2)]
+    pub ever: Vec<ReplicaId>,
 }
 
 /// A bucket (`b`).

@@ -40,6 +40,11 @@ pub enum ChangeError {
         "node {0} is not known to this cluster: let it join first (`entangle cluster token`), or look at `entangle status` for its number"
     )]
     Unknown(ReplicaId),
+    /// It was a member, and its number is not used again: others have counted what it said.
+    #[error(
+        "node {0} was a member before, and a node comes back as a new one only: remove its data folder and its keys folder, and join with a new token"
+    )]
+    Spent(ReplicaId),
     /// It is a member already.
     #[error("node {0} is a member already")]
     Member(ReplicaId),
@@ -196,6 +201,11 @@ impl Node {
             let is_known = is_founder || self.nodes()?.iter().any(|row| row.node.member.replica == node);
             if !is_known {
                 return Err(ChangeError::Unknown(node));
+            }
+            let epoch = self.shared.read(|rows| query::epoch(rows))?;
+            let was_member = epoch.map_or(is_founder, |row| row.ever.contains(&node));
+            if was_member && !shared.membership().has(node) {
+                return Err(ChangeError::Spent(node));
             }
         }
         let next = next(&shared.membership(), change)?;

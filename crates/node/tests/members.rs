@@ -92,6 +92,8 @@ async fn one_node_becomes_three_and_the_first_is_replaced_under_load() {
         let last = written.load(Ordering::SeqCst) - 1;
         assert_eq!(read(group.node(node), &format!("replace {last}")).await, Some(bytes(last, 300)), "at {node}");
     }
+    let again = group.node(2).change(Change::Add(ReplicaId(1))).await;
+    assert!(matches!(again, Err(ChangeError::Spent(ReplicaId(1)))), "{again:?}");
     // Who had it first is gone.
     assert_eq!(read(group.node(4), "large").await, Some(large));
     group.have_one_ledger().await;

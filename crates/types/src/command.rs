@@ -457,6 +457,9 @@ pub struct BeginEpoch {
     /// The epoch that begins, as the consensus core encodes it (`docs/formats/consensus.md`).
     #[cbor(n(0), with = "minicbor::bytes")]
     pub membership: Vec<u8>,
+    /// Its members.
+    #[n(1)]
+    pub members: Vec<ReplicaId>,
 }
 
 /// Why bytes are not a command.

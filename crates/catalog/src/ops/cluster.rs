@@ -79,6 +79,16 @@ pub(super) fn put_node(run: &mut Run<'_>, op: &PutNode) -> Result<Outcome, Stop>
 
 /// The next epoch stands in the state.
 pub(super) fn begin_epoch(run: &mut Run<'_>, op: &BeginEpoch) -> Result<Outcome, Stop> {
-    run.draft.put_row(key::epoch(), &EpochRow { order: run.order(0), membership: op.membership.clone() });
+    let mut ever = match run.draft.row::<EpochRow>(&key::epoch())? {
+        Some(before) => before.ever,
+        None => {
+            let founding = run.draft.row::<GenesisRow>(&key::genesis())?;
+            founding.iter().flat_map(|row| &row.genesis.members).map(|member| member.replica).collect()
+        }
+    };
+    ever.extend(&op.members);
+    ever.sort_unstable();
+    ever.dedup();
+    run.draft.put_row(key::epoch(), &EpochRow { order: run.order(0), membership: op.membership.clone(), ever });
     Ok(Outcome::Done)
 }

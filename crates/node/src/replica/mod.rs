@@ -240,7 +240,7 @@ impl<S: StateRead + ?Sized> Replica<S> {
             None => match Reconfig::from_body(body) {
                 Some(next) => {
                     let made = Membership::after(epoch, Entry { reconfig: id, at: timestamp }, next);
-                    let op = Op::BeginEpoch(BeginEpoch { membership: made.to_bytes() });
+                    let op = Op::BeginEpoch(BeginEpoch { membership: made.to_bytes(), members: made.members.clone() });
                     self.changed = Some(made);
                     let salt = apply::reconfig_salt(id, body);
                     (SlotSet::All, Command { salt, principal: String::new(), request: None, op })

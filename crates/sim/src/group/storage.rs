@@ -106,7 +106,7 @@ impl World {
         let Some(life) = machine.life.as_mut() else { return Ok(()) };
         let Some(cut) = life.replica.trimmable(epoch) else { return Ok(()) };
         let trimmed = life.trimmed.get(&epoch).copied().unwrap_or(Timestamp::ZERO);
-        let is_new = cut > trimmed || (self.leases.is_on && cut == trimmed && cut > Timestamp::ZERO);
+        let is_new = cut > trimmed || (self.leases.is_on && cut == trimmed);
         if life.trimming.contains_key(&epoch) || !is_new {
             return Ok(());
         }
