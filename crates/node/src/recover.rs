@@ -377,7 +377,7 @@ pub(crate) fn kept_head<'a>(journals: impl Iterator<Item = &'a Journal>) -> Opti
 }
 
 /// A head that was made durable before must come out the same again.
-fn agree(kept: Option<Head>, head: Head) -> Result<(), StartError> {
+pub(crate) fn agree(kept: Option<Head>, head: Head) -> Result<(), StartError> {
     match kept {
         Some(kept) if kept.contradicts(&head) => Err(StartError::Ledger(format!(
             "at size {} it does not have the root that this node signed before; keep the folder for examination and \

@@ -12,7 +12,7 @@ use dace::Membership;
 use ledger::policy::Policy;
 use parking_lot::{Mutex, RwLock};
 use store::disk::{Disk, RealDisk};
-use store::journal::{Journal, JournalOptions};
+use store::journal::{Journal, JournalOptions, Kept, KeptKind};
 use store::state::FjallState;
 use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -36,7 +36,7 @@ use crate::peer::Peers;
 use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::ObjectCache;
-use crate::recover::{Places, Recovered, recover};
+use crate::recover::{Places, Recovered, agree, recover};
 use crate::replica::Replica;
 use crate::replica::overlay::Layered;
 use crate::space::Space;
@@ -242,7 +242,7 @@ fn run(
 
 fn spawn(
     shared: &Arc<Shared>,
-    recovered: BTreeMap<Epoch, (Membership, Journal)>,
+    mut recovered: BTreeMap<Epoch, (Membership, Journal)>,
     replica: Replica<FjallState>,
     sealer: Sealer<FjallState>,
     (signed, has_started): (Option<Head>, bool),
@@ -254,21 +254,30 @@ fn spawn(
         options: JournalOptions::new(shared.genesis.cluster, shared.replica),
         shared: Arc::downgrade(shared),
     };
+    // A node that takes requests shows the ledger that it has.
+    let head = sealer.head();
+    agree(signed, head)?;
+    let may_sign = head.size > 0 && signed.is_none_or(|signed| head.size >= signed.size);
+    if may_sign
+        && signed != Some(head)
+        && let Some((_, newest)) = recovered.values_mut().next_back()
+    {
+        let bytes = bytes::Bytes::copy_from_slice(&head.to_bytes());
+        let kept = Kept { group: GROUP, kind: KeptKind::TREE_HEAD, bytes };
+        newest.append(&[], &[kept]).map_err(|error| StartError::Journal(error.to_string()))?;
+    }
+    if may_sign {
+        shared.publish(head);
+    }
     let mut journals = Journals { opener, by_epoch: BTreeMap::new() };
     for (epoch, (membership, journal)) in recovered {
         journals.by_epoch.insert(epoch, journals.opener.start(membership, journal)?);
     }
     let neighbours = Neighbours::new(tokio::runtime::Handle::current(), has_started);
     let (sealing, messages) = mpsc::channel();
-    let head = sealer.head();
-    let mut seals =
+    let signed = if may_sign { Some(head) } else { signed };
+    let seals =
         Sealing { sealer, shared: shared.clone(), inbox: inbox.clone(), messages, keeping: VecDeque::new(), signed };
-    if head.size > 0 && signed == Some(head) {
-        // Its kept record is durable.
-        shared.publish(head);
-    } else if head.size > 0 && signed.is_none_or(|signed| head.size >= signed.size) {
-        seals.keep(head);
-    }
     let loops = Loop {
         replica,
         shared: shared.clone(),
