@@ -39,6 +39,11 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 /// Without a fault, between two of them.
 const CALM: Duration = Duration::from_millis(1_500);
 
+/// How the violation begins that a history is.
+const UNEXPLAINED: &str = "nothing explains the history of";
+/// More of them tell nothing new.
+const VIOLATIONS_SHOWN_MAX: usize = 12;
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -101,7 +106,13 @@ pub async fn run(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> anyho
     let mut summary = Summary::of(&shared, &suffered);
     (summary.keys, summary.undecided) = (keys.searched, keys.undecided);
     (summary.log, summary.roots) = (size, roots.len());
-    violations.dedup();
+    // Histories first: other answers that should not be come by the hundred.
+    violations.sort_by_key(|violation| !violation.starts_with(UNEXPLAINED));
+    let left_out = violations.len().saturating_sub(VIOLATIONS_SHOWN_MAX);
+    violations.truncate(VIOLATIONS_SHOWN_MAX);
+    if left_out > 0 {
+        violations.push(format!("{left_out} more"));
+    }
     summary.violations = violations;
     Ok(summary)
 }
@@ -200,5 +211,5 @@ fn check_all(shared: &Shared, say: &mut (dyn FnMut(&str) + Send)) -> Checked {
 fn unexplained(key: Key, calls: &[Call], stuck: Option<usize>) -> String {
     let mark = |index: usize| if Some(index) == stuck { ">>" } else { "  " };
     let lines: Vec<String> = calls.iter().enumerate().map(|(index, call)| format!("{} {call}", mark(index))).collect();
-    format!("nothing explains the history of {key} (marked: what no order gets past):\n{}", lines.join("\n"))
+    format!("{UNEXPLAINED} {key} (marked: what no order gets past):\n{}", lines.join("\n"))
 }
