@@ -39,6 +39,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 /// Without a fault, between two of them.
 const CALM: Duration = Duration::from_millis(1_500);
 
+/// Who takes longer to serve again is asked why.
+const SLOW_US: Micros = 1_000_000;
 /// How the violation begins that a history is.
 const UNEXPLAINED: &str = "nothing explains the history of";
 /// More of them tell nothing new.
@@ -140,13 +142,18 @@ async fn suffer_all(
         world.check_alive()?;
         world.suffer(&fault, Duration::from_millis(lasts_ms), shared).await.with_context(|| fault.to_string())?;
         let healed = shared.now();
-        all_serve(world, shared, healed).await.with_context(|| fault.to_string())?;
+        let last = all_serve(world, shared, healed).await.with_context(|| fault.to_string())?;
         let back = shared.now();
         say(&format!(
-            "{:7.1} s  {fault}, for {:.1} s; all served again after {:.2} s",
+            "{:7.1} s  {fault}, for {:.1} s; all served again after {:.2} s{}",
             seconds(begin),
             seconds(healed - begin),
-            seconds(back - healed)
+            seconds(back - healed),
+            if back - healed > SLOW_US {
+                format!(", the last at place {}: {:?}", last + 1, shared.excuse(last))
+            } else {
+                String::new()
+            }
         ));
         suffered.push(Suffered { fault, begin, healed, back });
     }
@@ -157,18 +164,19 @@ fn seconds(span: Micros) -> f64 {
     Duration::from_micros(span).as_secs_f64()
 }
 
-/// Waits until every place has acknowledged a write that began after `since`.
-async fn all_serve(world: &mut World, shared: &Shared, since: Micros) -> anyhow::Result<()> {
+/// Waits until every place has acknowledged a write that began after `since`; gives the place that came last.
+async fn all_serve(world: &mut World, shared: &Shared, since: Micros) -> anyhow::Result<usize> {
     let began = Instant::now();
+    let mut last = 0;
     loop {
         let silent: Vec<usize> = (0..shared.places()).filter(|place| shared.served(*place) < since).collect();
-        if silent.is_empty() {
-            return Ok(());
-        }
+        let Some(first) = silent.first() else { return Ok(last) };
+        last = *first;
         world.check_alive()?;
         if began.elapsed() > BACK_WITHIN {
             let names = world.names();
-            let silent: Vec<&str> = silent.iter().map(|place| names[*place].as_str()).collect();
+            let say = |place: &usize| format!("{} ({})", names[*place], shared.excuse(*place));
+            let silent: Vec<String> = silent.iter().map(say).collect();
             bail!("no write was acknowledged within {} s at {}", BACK_WITHIN.as_secs(), silent.join(", "));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -38,12 +38,18 @@ struct Place {
     client: RwLock<Client>,
     /// When the acknowledged write that began last began.
     served: AtomicU64,
+    /// What its node said when it declined last.
+    excuse: Mutex<String>,
 }
 
 impl Shared {
     /// Clients of these nodes.
     pub(super) fn new(clients: Vec<Client>) -> Self {
-        let place = |client| Place { client: RwLock::new(client), served: AtomicU64::new(0) };
+        let place = |client| Place {
+            client: RwLock::new(client),
+            served: AtomicU64::new(0),
+            excuse: Mutex::new("it cannot be reached".to_owned()),
+        };
         Self {
             began: Instant::now(),
             places: clients.into_iter().map(place).collect(),
@@ -76,6 +82,11 @@ impl Shared {
         self.places[place].served.load(Ordering::Relaxed)
     }
 
+    /// What the node at a place said when it declined last.
+    pub(super) fn excuse(&self, place: usize) -> String {
+        self.places[place].excuse.lock().clone()
+    }
+
     pub(super) fn violated(&self, what: String) {
         self.violations.lock().push(what);
     }
@@ -105,8 +116,8 @@ impl Shared {
                     Outcome::Unknown
                 }
             },
-            Asked::Answered(404, _, body) if code(&body) == "NoSuchKey" => Outcome::Saw(None),
-            other => other.outcome(self, "GET"),
+            Asked::Answered(404, _, body) if element(&body, "Code") == "NoSuchKey" => Outcome::Saw(None),
+            other => other.outcome(self, place, "GET"),
         }
     }
 
@@ -129,17 +140,19 @@ impl Shared {
                 Outcome::Done
             }
             Asked::Answered(412, ..) if condition != Condition::Always => Outcome::Refused { present: true },
-            Asked::Answered(404, _, body) if code(&body) == "NoSuchKey" && condition != Condition::Always => {
+            Asked::Answered(404, _, body)
+                if element(&body, "Code") == "NoSuchKey" && condition != Condition::Always =>
+            {
                 Outcome::Refused { present: false }
             }
-            other => other.outcome(self, "PUT"),
+            other => other.outcome(self, place, "PUT"),
         }
     }
 
     async fn delete(&self, place: usize, key: Key) -> Outcome {
         match ask(&self.client(place), Request::new(Method::DELETE, format!("/{BUCKET}/{key}"))).await {
             Asked::Answered(204, ..) => Outcome::Done,
-            other => other.outcome(self, "DELETE"),
+            other => other.outcome(self, place, "DELETE"),
         }
     }
 
@@ -152,7 +165,7 @@ impl Shared {
         let answer = ask(&self.client(place), request).await;
         let end = self.now();
         let Asked::Answered(200, _, body) = answer else {
-            let outcome = answer.outcome(self, "LIST");
+            let outcome = answer.outcome(self, place, "LIST");
             self.history.record_listing(&[], outcome);
             return outcome;
         };
@@ -199,19 +212,19 @@ fn rows(text: &str) -> Vec<(String, String)> {
     text.split("<Contents>").skip(1).filter_map(|part| Some((element(part, "Key")?, element(part, "ETag")?))).collect()
 }
 
-/// The S3 code of an answer that says no.
-fn code(body: &[u8]) -> String {
+/// An element of an answer that says no: its S3 code or its message.
+fn element(body: &[u8], name: &str) -> String {
     let text = String::from_utf8_lossy(body);
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    code.map(|(code, _)| code.to_owned()).unwrap_or_default()
+    let rest = text.split_once(&format!("<{name}>")).map_or("", |(_, rest)| rest);
+    rest.split_once(&format!("</{name}>")).map_or(String::new(), |(element, _)| element.to_owned())
 }
 
 /// How a request ended.
 enum Asked {
     /// Status, ETag, body.
     Answered(u16, String, Bytes),
-    /// 503, and it was not done.
-    Declined,
+    /// 503, and it was not done: with what the node said.
+    Declined(String),
     /// No connection: it was never sent.
     NotSent,
     Lost,
@@ -219,9 +232,13 @@ enum Asked {
 
 impl Asked {
     /// What is left when no good answer came.
-    fn outcome(self, shared: &Shared, asked: &str) -> Outcome {
+    fn outcome(self, shared: &Shared, place: usize, asked: &str) -> Outcome {
         match self {
-            Self::Declined | Self::NotSent => Outcome::Declined,
+            Self::Declined(excuse) => {
+                *shared.places[place].excuse.lock() = excuse;
+                Outcome::Declined
+            }
+            Self::NotSent => Outcome::Declined,
             Self::Lost => Outcome::Unknown,
             Self::Answered(status, _, body) => {
                 let text = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
@@ -242,7 +259,7 @@ async fn ask(client: &Client, request: Request) -> Asked {
         Ok::<_, Error>((status, tag, is_unknown, body))
     };
     match tokio::time::timeout(ANSWER_WITHIN, answered).await {
-        Ok(Ok((503, _, false, _))) => Asked::Declined,
+        Ok(Ok((503, _, false, body))) => Asked::Declined(element(&body, "Message")),
         Ok(Ok((500.., ..))) => Asked::Lost,
         Ok(Ok((status, tag, _, body))) => Asked::Answered(status, tag, body),
         Ok(Err(Error::Connect { .. })) => Asked::NotSent,
