@@ -226,6 +226,10 @@ async fn ensure_root_key(node: &Node, settings: &Settings, given: Option<Credent
             _ => RootKey::Unknown,
         });
     }
+    // Who became a member a moment ago, or was killed then, has no state yet: the group has its keys.
+    if node.membership().members.len() > 1 {
+        return Ok(RootKey::Unknown);
+    }
     // The file comes first: a crash in between leaves a key that nobody can use yet, and the next start takes it up.
     let (root_key, credentials) = match kept {
         Some(kept) => (RootKey::Kept(kept.clone(), path), kept),

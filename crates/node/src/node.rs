@@ -248,6 +248,20 @@ impl Shared {
     }
 }
 
+/// Held by a thread that the node cannot do without: if it panics, the node has failed, and says so to whoever waits.
+pub(crate) struct PanicWatch(pub(crate) Arc<Shared>);
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("one of its threads panicked");
+            // Either of the two ends the other; what waits to be taken up is answered by being dropped.
+            self.0.inbox.tell(Event::SealingFailed);
+            drop(self.0.inbox.close());
+        }
+    }
+}
+
 impl Node {
     /// Opens the data folder, recovers, and starts the node's threads. Blocks while it recovers; call it
     /// inside a Tokio runtime.

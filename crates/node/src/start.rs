@@ -31,7 +31,7 @@ use crate::error::StartError;
 use crate::folder::{DataFolder, write_durably};
 use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
-use crate::node::{Node, Published, Shared, Writers};
+use crate::node::{Node, PanicWatch, Published, Shared, Writers};
 use crate::peer::Peers;
 use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
@@ -302,7 +302,16 @@ fn spawn(
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let mut threads = shared.threads.lock();
-    threads.push(thread("loop").spawn(move || loops.run()).map_err(failed)?);
-    threads.push(thread("sealer").spawn(move || seals.run()).map_err(failed)?);
+    let (loop_watch, sealer_watch) = (PanicWatch(shared.clone()), PanicWatch(shared.clone()));
+    let run_loop = move || {
+        let _watch = loop_watch;
+        loops.run();
+    };
+    let run_sealer = move || {
+        let _watch = sealer_watch;
+        seals.run();
+    };
+    threads.push(thread("loop").spawn(run_loop).map_err(failed)?);
+    threads.push(thread("sealer").spawn(run_sealer).map_err(failed)?);
     Ok(())
 }
