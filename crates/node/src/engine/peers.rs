@@ -304,6 +304,11 @@ impl Loop {
                     return Err(refusal(from, &reason));
                 }
             }
+            // Offered again soon: without an answer the peer would wait for as long as one may take, and this replica
+            // for its journal, and so for a clock to compare its own with.
+            Frame::Hello { session, .. } if !self.neighbours.is_started() => {
+                self.neighbours.send(from, &Frame::Stop { session });
+            }
             // The others wait until this replica has started.
             _ if !self.neighbours.is_started() => {}
             Frame::Hello { epoch, entry, session, hello } => self.hello(now, from, (epoch, entry), session, hello),
