@@ -1,3 +1,5 @@
+//! Frames come back from their bytes, and have the documented ones.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
