@@ -2,11 +2,13 @@
 //! gateway has checked is checked again; what fails is refused as [`Refusal::Invalid`] and changes nothing.
 
 use types::Refusal;
-use types::command::{Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Op, PutNode, Versioning};
+use types::command::{
+    Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Holders, Op, PutNode, PutZone, Versioning,
+};
 use types::limits::{
     ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, EPOCH_LEN_MAX, ETAG_LEN_MAX, ETAGS_MAX,
     INLINE_BODY_LEN_MAX, KEY_LEN_MAX, MEMBERS_MAX, PARTS_MAX, PUT_LEN_MAX, REQUEST_ID_LEN_MAX, SEALED_LEN_MAX,
-    SYSTEM_METADATA_LEN_MAX, TEXT_LEN_MAX, USER_METADATA_LEN_MAX,
+    SYSTEM_METADATA_LEN_MAX, TEXT_LEN_MAX, USER_METADATA_LEN_MAX, ZONE_LEN_MAX,
 };
 use types::object::{Body, Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement};
 
@@ -69,6 +71,7 @@ pub(crate) fn command(command: &Command) -> Checked {
             ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long")?;
             ensure((1..=MEMBERS_MAX).contains(&begin.members.len()), "a group has between 1 and 32 members")
         }
+        Op::PutZone(put) => zone(put),
     }
 }
 
@@ -94,6 +97,14 @@ fn node(put: &PutNode) -> Checked {
     ensure(put.region.len() <= TEXT_LEN_MAX, "the region is too long")?;
     ensure(put.mesh.len() <= TEXT_LEN_MAX, "the address is too long")?;
     ensure(put.label.len() <= TEXT_LEN_MAX, "what the node is called is too long")
+}
+
+fn zone(put: &PutZone) -> Checked {
+    ensure(put.zone.len() <= ZONE_LEN_MAX, "a zone has at most 1088 bytes")?;
+    ensure(put.home.is_none_or(|home| home.0 > 0), "nodes are numbered from 1")?;
+    let Holders::These(these) = &put.holders else { return Ok(()) };
+    ensure((1..=MEMBERS_MAX).contains(&these.len()), "between 1 and 32 members hold a lease, or nobody, or everyone")?;
+    ensure(these.is_sorted_by(|a, b| a < b), "the holders are not in rising order")
 }
 
 /// What any name must keep, so that rows cannot be confused; AWS's further rules are the gateway's.

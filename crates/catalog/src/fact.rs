@@ -66,6 +66,7 @@ fn kind(op: &Op) -> FactKind {
         Op::DeleteAccessKey(_) => FactKind::KeyDelete,
         Op::PutNode(_) => FactKind::NodePut,
         Op::BeginEpoch(_) => FactKind::EpochBegin,
+        Op::PutZone(_) => FactKind::ZonePut,
     }
 }
 
@@ -127,6 +128,10 @@ fn describe(fact: &mut Fact, command: &Command) {
             detail.configuration = configuration(command);
         }
         Op::BeginEpoch(_) => detail.configuration = configuration(command),
+        Op::PutZone(op) => {
+            *key = clip(&op.zone, KEY_LEN_MAX);
+            detail.configuration = configuration(command);
+        }
     }
 }
 

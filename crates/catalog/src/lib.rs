@@ -29,4 +29,11 @@ pub use retry::is_expired as retry_is_expired;
 
 /// The version of the logic in this crate. It is raised with every change that lets a command give another
 /// state, outcome or fact than before; replicas switch at one command, never one by one.
-pub const LOGIC_VERSION: u32 = 1;
+///
+/// | version | what it added |
+/// | --- | --- |
+/// | 1 | the first |
+/// | 2 | `PutZone` |
+pub const LOGIC_VERSION: u32 = 2;
+/// The version that knows zones.
+pub const LOGIC_WITH_ZONES: u32 = 2;

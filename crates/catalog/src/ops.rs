@@ -39,6 +39,7 @@ pub(crate) fn apply(run: &mut Run<'_>, fact: &mut Fact) -> Result<Outcome, Stop>
         Op::DeleteAccessKey(op) => cluster::delete_access_key(run, op),
         Op::PutNode(op) => cluster::put_node(run, op),
         Op::BeginEpoch(op) => cluster::begin_epoch(run, op),
+        Op::PutZone(op) => cluster::put_zone(run, op),
     }
 }
 

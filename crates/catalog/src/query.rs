@@ -22,7 +22,9 @@ use types::state::{ReadError, StateRead, Table};
 
 use crate::check;
 use crate::draft::Draft;
-use crate::rows::{AccessKeyRow, BucketRow, EpochRow, GenesisRow, NodeRow, ObjectRow, PartRow, Row, UploadRow, key};
+use crate::rows::{
+    AccessKeyRow, BucketRow, EpochRow, GenesisRow, NodeRow, ObjectRow, PartRow, Row, UploadRow, ZoneRow, key,
+};
 use crate::versions::{Name, named};
 
 /// A row of the catalog, decoded.
@@ -53,6 +55,11 @@ pub fn nodes(state: &dyn StateRead) -> Result<Vec<NodeRow>, ReadError> {
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
+}
+
+/// What is said of zones, in byte order. There are at most [`types::limits::ZONES_MAX`].
+pub fn zones(state: &dyn StateRead) -> Result<Vec<ZoneRow>, ReadError> {
+    Ok(all::<ZoneRow>(state, &key::all_zones())?.into_iter().map(|(_, row)| row).collect())
 }
 
 /// A bucket.

@@ -166,6 +166,7 @@ fn address(op: &Op) -> (u8, Vec<u8>) {
         Op::DeleteAccessKey(op) => (12, key::shared_window(b'k', &op.access_key)),
         Op::PutNode(op) => (13, key::shared_window(b'n', &op.member.replica.to_string())),
         Op::BeginEpoch(_) => (14, key::shared_window(b'e', "")),
+        Op::PutZone(op) => (15, key::shared_window(b'z', &op.zone)),
     }
 }
 

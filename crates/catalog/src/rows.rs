@@ -7,7 +7,7 @@ pub(crate) mod key;
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use types::command::{Genesis, PutNode, VersionSelector, Versioning};
+use types::command::{Genesis, PutNode, PutZone, VersionSelector, Versioning};
 use types::object::{Checksum, ChecksumAlgorithm, ChecksumKind, Metadata, Placement, cbor_bytes};
 use types::state::ReadError;
 use types::{OrderKey, ReplicaId};
@@ -61,6 +61,7 @@ row!(PartIndexRow, "part index");
 row!(AccessKeyRow, "access key");
 row!(NodeRow, "node");
 row!(EpochRow, "epoch");
+row!(ZoneRow, "zone");
 
 /// The first configuration (`g`).
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -96,6 +97,17 @@ pub struct EpochRow {
     /// Whoever is or was a member, in rising order: no number is used again.
     #[n(2)]
     pub ever: Vec<ReplicaId>,
+}
+
+/// What is said of a zone (`z`).
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct ZoneRow {
+    /// The command that wrote it.
+    #[n(0)]
+    pub order: OrderKey,
+    /// What it says.
+    #[n(1)]
+    pub zone: PutZone,
 }
 
 /// A bucket (`b`).

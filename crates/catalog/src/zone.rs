@@ -36,7 +36,8 @@ pub fn touches(zone: &[u8], command: &Command) -> bool {
         | Op::PutAccessKey(_)
         | Op::DeleteAccessKey(_)
         | Op::PutNode(_)
-        | Op::BeginEpoch(_) => true,
+        | Op::BeginEpoch(_)
+        | Op::PutZone(_) => true,
         Op::PutObject(put) => holds(&put.bucket, &put.key),
         Op::DeleteObjects(delete) => delete.items.iter().any(|item| holds(&delete.bucket, &item.key)),
         Op::CopyObject(copy) => holds(&copy.bucket, &copy.key) || holds(&copy.source.bucket, &copy.source.key),

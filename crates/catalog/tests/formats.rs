@@ -142,6 +142,10 @@ fn computed(name: &str) -> Option<String> {
         "copy-object" => encoded(Op::CopyObject(copy())),
         "upload-part" => encoded(upload_ops(order(7))[1].clone()),
         "complete-upload" => encoded(upload_ops(order(7))[3].clone()),
+        "put-zone" => {
+            let (zone, holders) = ("photos/".to_owned(), Holders::These(vec![ReplicaId(1), ReplicaId(3)]));
+            encoded(Op::PutZone(PutZone { zone, holders, home: Some(ReplicaId(2)) }))
+        }
         "outcome-done" => hex(&minicbor::to_vec(Outcome::Done).unwrap()),
         "outcome-refused" => hex(&minicbor::to_vec(Outcome::Refused(Refusal::InvalidPart(7))).unwrap()),
         "outcome-upload" => hex(&minicbor::to_vec(Outcome::UploadCreated(order(7))).unwrap()),

@@ -104,7 +104,22 @@ impl Client {
         self.json(Request::new(Method::GET, format!("{ROOT}/members"))).await
     }
 
-    /// Changes the members: `{"add": node}`, `{"remove": node}`, `{"replace": [old, new]}` or `{"faults": number}`. Gives
+    /// What is said of zones.
+    pub async fn zones(&self) -> Result<Value, Error> {
+        self.json(Request::new(Method::GET, format!("{ROOT}/zones"))).await
+    }
+
+    /// Says who is to hold the lease of a zone, and where its writes are at home: `{"zone": prefix, "leases": "everyone",
+    /// "nobody" or nodes, "home": node or null}`. Gives what [`Client::zones`] does.
+    pub async fn put_zone(&self, zone: &Value) -> Result<Value, Error> {
+        let request = Request::new(Method::POST, format!("{ROOT}/zones"))
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(zone.to_string());
+        self.json(request).await
+    }
+
+    /// Changes the members: `{"add": node}`, `{"remove": node}`, `{"replace": [old, new]}`, `{"faults": number}` or
+    /// `{"upgrade": true}`. Gives
     /// them as they are then.
     pub async fn change_members(&self, change: &Value) -> Result<Value, Error> {
         let request = Request::new(Method::POST, format!("{ROOT}/members"))

@@ -383,6 +383,12 @@ impl Core {
         false
     }
 
+    /// How many members the epoch has.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.config.n()
+    }
+
     /// Whether the group is this replica alone.
     pub(crate) fn is_alone(&self) -> bool {
         self.config.n() == 1

@@ -186,6 +186,28 @@ pub(crate) enum ClusterCommand {
     Remove(ClusterChangeArgs),
     /// Put one node in the place of another: of one whose disk is lost, too
     Replace(ClusterReplaceArgs),
+    /// Which zones have read leases, or a home for their writes
+    Zones(ClusterNodesArgs),
+    /// Say who is to hold the read lease of a zone, or where its writes are at home
+    Zone(ClusterZoneArgs),
+    /// Turn on what a newer build brought, once all members run it
+    Upgrade(ClusterNodesArgs),
+}
+
+/// `entangle cluster zone`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterZoneArgs {
+    /// The zone: s3://BUCKET, s3://BUCKET/PREFIX, or s3:// for everything
+    pub(crate) zone: String,
+    /// Who answers reads of it alone, while every write of it waits for all of them: `everyone`, `nobody`, or nodes by name
+    #[arg(long, value_name = "NODES", value_delimiter = ',')]
+    pub(crate) leases: Option<Vec<String>>,
+    /// The node that the others hand its writes to, or `nobody`: for keys that are written everywhere at once
+    #[arg(long, value_name = "NODE")]
+    pub(crate) home: Option<String>,
+    /// A member
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
 }
 
 /// `entangle cluster nodes`

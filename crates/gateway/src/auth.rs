@@ -8,7 +8,6 @@ use node::Node;
 use parking_lot::RwLock;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
-use types::{Slot, SlotSet};
 
 use crate::error;
 use crate::limits::SECRETS_CACHED_MAX;
@@ -44,9 +43,8 @@ impl Secrets {
         let find = || self.node.secret(access_key).map_err(|error| error::read(&error));
         let mut found = find()?;
         if found.is_none() {
-            // It may have been made at another node a moment ago. Any slot will do: access keys are of all.
-            let slots = SlotSet::of(vec![Slot(0)]);
-            self.node.catch_up(slots).await.map_err(|error| error::write(&error))?;
+            // It may have been made at another node a moment ago.
+            self.node.catch_up_shared().await.map_err(|error| error::write(&error))?;
             found = find()?;
         }
         let Some(found) = found else {

@@ -156,6 +156,9 @@ impl Collector for NodeCollector {
         counter("vault_placed", "Bytes written to the vault", Some(&Unit::Bytes), counters.placed_bytes)?;
         counter("vault_collected_bodies", "Bodies removed from the vault", None, counters.collected_bodies)?;
         counter("states_installed", "States taken over from other members", None, counters.installed_states)?;
+        counter("reads_leased", "Reads answered under a lease, without a message", None, counters.leased_reads)?;
+        counter("reads_quorum", "Reads for which a quorum was asked", None, counters.quorum_reads)?;
+        counter("writes_forwarded", "Writes that the home of their zone coordinated", None, counters.forwarded_writes)?;
         let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: u64| {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)

@@ -8,7 +8,7 @@ use catalog::rows::NodeRow;
 use dace::{Membership, Reconfig, ReconfigError};
 use ledger::policy::Policy;
 use tokio::sync::{oneshot, watch};
-use types::command::{Member, PutNode};
+use types::command::{Member, PutNode, PutZone};
 use types::sign::Signer as _;
 use types::state::ReadError;
 use types::{CommandId, Epoch, Op, Outcome, ReplicaId};
@@ -18,6 +18,7 @@ use crate::engine::{Changing, Submitted};
 use crate::error::WriteError;
 use crate::node::{Node, Shared};
 use crate::peer::bodies;
+use crate::peer::requests::{Request, decode};
 
 /// What is to change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +31,17 @@ pub enum Change {
     Replace(ReplicaId, ReplicaId),
     /// So many may fail.
     Faults(u32),
+    /// The same members go on with the newest version of the logic that all of them have.
+    Upgrade,
+}
+
+/// What is said of a zone, and how it is with this node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneState {
+    /// What is said.
+    pub zone: PutZone,
+    /// Whether this node holds its lease now.
+    pub is_held: bool,
 }
 
 /// Why the members were not changed. Each message says what to do next.
@@ -62,6 +74,31 @@ pub enum ChangeError {
         /// What is possible.
         most: u32,
     },
+    /// A member could not execute what the others do.
+    #[error(
+        "node {node} has version {has} of the logic and the group executes by version {needed}: start a newer build of `entangle` there first"
+    )]
+    Outdated {
+        /// The node.
+        node: ReplicaId,
+        /// What it has.
+        has: u32,
+        /// What it needs.
+        needed: u32,
+    },
+    /// The group cannot execute this yet.
+    #[error(
+        "the group executes by version {has} of the logic, and this needs version {needed}: once all members run this build, turn it on with `entangle cluster upgrade`"
+    )]
+    Unready {
+        /// What it executes by.
+        has: u32,
+        /// What it would have to.
+        needed: u32,
+    },
+    /// Nothing would change.
+    #[error("the group executes by version {0} of the logic already, which is the newest that all members have")]
+    Upgraded(u32),
     /// The core refused it.
     #[error("{0}")]
     Consensus(String),
@@ -132,6 +169,7 @@ fn next(present: &Membership, change: Change) -> Result<Reconfig, ChangeError> {
             f = Some(present.f);
         }
         Change::Faults(faults) => f = Some(faults),
+        Change::Upgrade => f = Some(present.f),
     }
     let most = faults_of(members.len());
     let f = f.unwrap_or(most);
@@ -191,6 +229,26 @@ impl Node {
         self.configure(principal, Op::PutNode(node)).await
     }
 
+    /// What is said of zones, in byte order.
+    pub fn zones(&self) -> Result<Vec<ZoneState>, ReadError> {
+        let rows = self.shared.read(|rows| query::zones(rows))?;
+        let table = self.shared.leased.table();
+        let is_held =
+            |zone: &PutZone| table.leases.iter().any(|lease| lease.zone.0 == zone.zone.as_bytes() && lease.is_held());
+        Ok(rows.into_iter().map(|row| ZoneState { is_held: is_held(&row.zone), zone: row.zone }).collect())
+    }
+
+    /// Says who is to hold the lease of a zone, and where its writes are at home; durable when it returns. Each holder asks
+    /// for its lease once it has executed that.
+    pub async fn put_zone(&self, principal: &str, zone: PutZone) -> Result<Outcome, ChangeError> {
+        let membership = self.membership();
+        if membership.logic < catalog::LOGIC_WITH_ZONES {
+            let (has, needed) = (membership.logic, catalog::LOGIC_WITH_ZONES);
+            return Err(ChangeError::Unready { has, needed });
+        }
+        Ok(self.configure(principal, Op::PutZone(zone)).await?)
+    }
+
     /// Changes the members. Returns when the new epoch has begun here, and as many of its members as must have all bodies of
     /// large objects. Whoever leaves has to run until then, unless it is lost.
     pub async fn change(&self, change: Change) -> Result<Arc<Membership>, ChangeError> {
@@ -208,7 +266,12 @@ impl Node {
                 return Err(ChangeError::Spent(node));
             }
         }
-        let next = next(&shared.membership(), change)?;
+        let present = shared.membership();
+        let mut next = next(&present, change)?;
+        next.logic = logic_of(shared, &next.members, present.logic, change == Change::Upgrade).await?;
+        if change == Change::Upgrade && next.logic == present.logic {
+            return Err(ChangeError::Upgraded(present.logic));
+        }
         let needed = usize::try_from(next.f).unwrap_or(0) + 1;
         let stay: Vec<ReplicaId> =
             shared.membership().members.iter().copied().filter(|of| next.members.contains(of)).collect();
@@ -230,6 +293,29 @@ impl Node {
             _ => Err(ChangeError::Overtaken(membership.epoch.0)),
         }
     }
+}
+
+/// The newest version of the logic that all of these have: by it they execute from the next epoch on.
+async fn logic_of(shared: &Shared, members: &[ReplicaId], present: u32, is_upgrade: bool) -> Result<u32, ChangeError> {
+    let mut newest = catalog::LOGIC_VERSION;
+    for node in members.iter().copied().filter(|node| *node != shared.replica) {
+        // One that cannot be reached has the present one, as a member; as a new node it is refused later.
+        let Some(link) = shared.peers.link_to(node) else {
+            if is_upgrade {
+                return Err(ChangeError::Absent(node));
+            }
+            newest = newest.min(present);
+            continue;
+        };
+        let answer = tokio::time::timeout(PATIENCE, link.request(Request::Logic.to_bytes(), 64)).await;
+        // Builds that do not know the question have the first.
+        let has = answer.ok().and_then(Result::ok).and_then(|answer| decode(&answer).ok()).unwrap_or(1);
+        if has < present {
+            return Err(ChangeError::Outdated { node, has, needed: present });
+        }
+        newest = newest.min(has);
+    }
+    Ok(newest.max(present))
 }
 
 /// Proposes an epoch, as soon as the one before the present one is over.

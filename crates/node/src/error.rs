@@ -55,6 +55,16 @@ pub enum StartError {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// A newer build has written it, with members that all have that.
+    #[error(
+        "the group executes commands by version {needed} of the logic and this build knows up to {known}; start the newer build that ran here before"
+    )]
+    Logic {
+        /// What the group executes by.
+        needed: u32,
+        /// What this build has.
+        known: u32,
+    },
     /// The journal was refused.
     #[error("the journal was refused: {0}")]
     Journal(String),

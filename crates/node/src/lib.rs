@@ -30,7 +30,7 @@ mod status;
 pub mod verify;
 mod write;
 
-pub use change::{Change, ChangeError};
+pub use change::{Change, ChangeError, ZoneState};
 pub use config::{GroupConfig, NodeConfig, keys_beside};
 pub use engine::REMOVED;
 pub use error::{BodyError, StartError, WriteError};

@@ -12,6 +12,9 @@ pub struct Metrics {
     placed_bytes: AtomicU64,
     collected_bodies: AtomicU64,
     installed_states: AtomicU64,
+    leased_reads: AtomicU64,
+    quorum_reads: AtomicU64,
+    forwarded_writes: AtomicU64,
 }
 
 /// The counters at one instant.
@@ -31,6 +34,12 @@ pub struct MetricsSnapshot {
     pub collected_bodies: u64,
     /// States of other members that took the place of the one here.
     pub installed_states: u64,
+    /// Reads answered under a lease, without a message.
+    pub leased_reads: u64,
+    /// Reads for which a quorum was asked.
+    pub quorum_reads: u64,
+    /// Writes that the home of their zone coordinated for this node.
+    pub forwarded_writes: u64,
 }
 
 impl Metrics {
@@ -55,6 +64,15 @@ impl Metrics {
         self.installed_states.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn read(&self, is_leased: bool) {
+        let counter = if is_leased { &self.leased_reads } else { &self.quorum_reads };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn forwarded(&self) {
+        self.forwarded_writes.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn collected(&self, count: u64) {
         self.collected_bodies.fetch_add(count, Ordering::Relaxed);
     }
@@ -71,6 +89,9 @@ impl Metrics {
             placed_bytes: read(&self.placed_bytes),
             collected_bodies: read(&self.collected_bodies),
             installed_states: read(&self.installed_states),
+            leased_reads: read(&self.leased_reads),
+            quorum_reads: read(&self.quorum_reads),
+            forwarded_writes: read(&self.forwarded_writes),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The handle of a running node, and what its threads and its callers share.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -15,7 +16,7 @@ use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{DeleteAccessKey, Genesis, PutAccessKey, VersionSelector};
 use types::state::ReadError;
-use types::{ClusterId, GroupId, Op, OrderKey, Outcome, ReplicaId, SlotSet};
+use types::{ClusterId, GroupId, Op, OrderKey, Outcome, ReplicaId};
 
 use crate::config::NodeConfig;
 use crate::engine::inbox::Inbox;
@@ -28,6 +29,7 @@ use crate::peer::Peers;
 use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::{CachedObject, ObjectCache};
+use crate::read::leased::Leased;
 use crate::read::{BodyStream, ReadView};
 use crate::replica::overlay::{Layered, Overlay, View};
 use crate::space::Space;
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) is_alone: AtomicBool,
     /// How many of its members are reached, as the loop sees it.
     pub(crate) reachable: AtomicUsize,
+    /// Nodes that are silent, as the loop sees it.
+    pub(crate) suspects: ArcSwap<BTreeSet<ReplicaId>>,
     /// Whether the core has opened its incarnation; of no matter in a group of one.
     pub(crate) opened: AtomicBool,
     /// Whether the genesis is executed here.
@@ -77,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) vault: Vault,
     pub(crate) cache: ObjectCache,
     pub(crate) buckets: BucketCache,
+    /// Leases and pending writes, for readers beside the loop.
+    pub(crate) leased: Leased,
     pub(crate) space: Space,
     pub(crate) bodies: Arc<Semaphore>,
     /// Permits for chunks on their way to the disk, beside the first of each body.
@@ -310,15 +316,22 @@ impl Node {
         &self.shared.peers
     }
 
-    /// Returns when what this node answers from its own state has every write of these slots that anyone was told of
-    /// before the call: a round trip to the nearest majority, and nothing in a group of one.
-    pub async fn catch_up(&self, slots: SlotSet) -> Result<(), WriteError> {
-        crate::read::barrier::catch_up(&self.shared, slots).await
+    /// Returns when what this node answers from its own state has every write of this key, and of its bucket, that anyone was
+    /// told of before the call: at once under a lease and in a group of one, else after a round trip to the nearest
+    /// majority. An empty key: for the bucket alone.
+    pub async fn catch_up(&self, bucket: &str, key: &str) -> Result<(), WriteError> {
+        crate::read::barrier::catch_up(&self.shared, bucket, key).await
     }
 
-    /// A linearizable view of the whole state ([`Node::read`]) that has every write of which anyone was told before.
-    pub async fn read_caught_up(&self) -> Result<ReadView, WriteError> {
-        crate::read::barrier::view(&self.shared).await.map(ReadView::new)
+    /// The same for what all keys share: buckets, access keys.
+    pub async fn catch_up_shared(&self) -> Result<(), WriteError> {
+        crate::read::barrier::catch_up_shared(&self.shared).await
+    }
+
+    /// A linearizable view of the whole state ([`Node::read`]) that has every write of which anyone was told before. `bucket`:
+    /// what is to be listed; all buckets if there is none.
+    pub async fn read_caught_up(&self, bucket: Option<&str>) -> Result<ReadView, WriteError> {
+        crate::read::barrier::view(&self.shared, bucket).await.map(ReadView::new)
     }
 
     /// Writes: returns once the command is durable and executed (or, with [`Wait::Included`], in the log).

@@ -23,6 +23,7 @@ use crate::epochs::EpochFolders;
 use crate::error::StartError;
 use crate::keys::{Keys, random};
 use crate::peer::feed::from_stored;
+use crate::read::leased::Leased;
 use crate::replica::overlay::{Layered, Overlay};
 use crate::replica::{Replica, Step};
 use crate::start::{GROUP, first, genesis};
@@ -58,6 +59,8 @@ pub(crate) struct Recovered {
     pub(crate) state: Arc<FjallState>,
     pub(crate) log: Arc<LogFiles>,
     pub(crate) overlay: Arc<Overlay>,
+    /// What the journals say is pending, too.
+    pub(crate) leased: Leased,
     folders: Option<EpochFolders>,
     options: JournalOptions,
     signer: Arc<dyn types::sign::Signer>,
@@ -111,9 +114,12 @@ pub(crate) fn recover(
         journals: journals.values().map(named).collect(),
         over,
     };
-    let consensus = dace::Replica::new(GROUP, group.replica, remains, Arc::new(|_| {}))
+    let consensus = dace::Replica::new(GROUP, group.replica, remains, Arc::new(crate::engine::zones::set_up))
         .map_err(|error| StartError::Core(error.to_string()))?;
     let membership = consensus.newest().cloned().unwrap_or(first);
+    if membership.logic > catalog::LOGIC_VERSION {
+        return Err(StartError::Logic { needed: membership.logic, known: catalog::LOGIC_VERSION });
+    }
     // What was said in an epoch with others has to be vouched for by them.
     let has_started = consensus.epochs().all(|epoch| epoch.members == [group.replica]) && membership.has(group.replica);
     let replica = Replica::new(consensus, (state.clone(), cut), overlay.clone());
@@ -125,6 +131,7 @@ pub(crate) fn recover(
         state,
         log,
         overlay,
+        leased: Leased::default(),
         folders,
         options,
         signer,
@@ -300,6 +307,9 @@ impl Recovered {
                     | Step::Covered(_)
                     | Step::Void(..)
                     | Step::Removed => {}
+                    Step::Pends(slots) => self.leased.pends(&slots),
+                    Step::Settles(slots) => self.leased.settles(&slots),
+                    Step::Lease(epoch, zone, until) => self.leased.lease(epoch, &zone, until),
                     Step::Changed(membership) => self.note(membership),
                     Step::Begin(membership) => self.begin(membership)?,
                     Step::Over(epoch) => self.folders.iter().try_for_each(|folders| folders.set_over(epoch))?,

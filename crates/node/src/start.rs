@@ -107,10 +107,14 @@ pub(crate) fn genesis(group: &GroupConfig) -> Genesis {
     }
 }
 
+/// The version of the logic in a first epoch. That epoch stands in no file, so every build must say the same of it; the next
+/// epoch raises it.
+const FIRST_LOGIC: u32 = 1;
+
 /// The first epoch of a group.
 pub(crate) fn first(group: &GroupConfig) -> Membership {
     let members = group.members.iter().map(|member| member.replica).collect();
-    Membership { epoch: FIRST, members, f: group.faults, logic: catalog::LOGIC_VERSION, entry: None }
+    Membership { epoch: FIRST, members, f: group.faults, logic: FIRST_LOGIC, entry: None }
 }
 
 pub(crate) fn start(config: NodeConfig) -> Result<Node, StartError> {
@@ -186,8 +190,8 @@ fn run(
     vault: Vault,
     recovered: Recovered,
 ) -> Result<Node, StartError> {
-    let signed = recovered.kept_head();
-    let Recovered { journals, replica, sealer, state, log, overlay, group, genesis, membership, has_started, .. } =
+    let (signed, has_started) = (recovered.kept_head(), recovered.has_started);
+    let Recovered { journals, replica, sealer, state, log, overlay, leased, group, genesis, membership, .. } =
         recovered;
     let founded = catalog::query::genesis(&Layered { overlay: &overlay, state: state.as_ref() })
         .map_err(|error| StartError::State(error.to_string()))?
@@ -206,6 +210,7 @@ fn run(
         is_alone: AtomicBool::new(membership.members == [group.replica]),
         membership: watch::Sender::new(Arc::new(membership)),
         reachable: AtomicUsize::new(1),
+        suspects: ArcSwap::default(),
         opened: AtomicBool::new(false),
         founded: AtomicBool::new(founded),
         incarnation: AtomicU32::new(replica.status().map_or(0, |status| status.incarnation.0)),
@@ -221,6 +226,7 @@ fn run(
         vault,
         cache: ObjectCache::new(config.object_cache_len),
         buckets: BucketCache::default(),
+        leased,
         space: Space::new(config.data.clone(), config.reserve_len),
         bodies: Arc::new(Semaphore::new(BODIES_MAX)),
         chunks_ahead: Arc::new(Semaphore::new(CHUNKS_AHEAD_MAX)),
@@ -299,6 +305,7 @@ fn spawn(
         fetching: false,
         wanted: None,
         fetch_due_ns: 0,
+        zones_changed: true,
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let mut threads = shared.threads.lock();

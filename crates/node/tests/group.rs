@@ -9,13 +9,13 @@ use std::time::Duration;
 use cluster::Group;
 use common::{bytes, create_bucket, if_absent, put, put_if};
 use node::{Node, WriteError};
-use types::{Outcome, Refusal, Slot, SlotSet};
+use types::{Outcome, Refusal};
 
 const NO_DELAY: Duration = Duration::ZERO;
 
 /// What a linearizable GET gives.
 async fn read(node: &Node, key: &str) -> Option<Vec<u8>> {
-    node.catch_up(SlotSet::of(vec![Slot::of("photos", key)])).await.unwrap();
+    node.catch_up("photos", key).await.unwrap();
     common::read(node, "photos", key).await
 }
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 use cluster::{Group, within};
 use common::{bytes, create_bucket, put};
 use node::{Change, ChangeError, Node};
-use types::{Outcome, ReplicaId, Slot, SlotSet};
+use types::{Outcome, ReplicaId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a linearizable GET gives.
 async fn read(node: &Node, key: &str) -> Option<Vec<u8>> {
-    node.catch_up(SlotSet::of(vec![Slot::of("photos", key)])).await.unwrap();
+    node.catch_up("photos", key).await.unwrap();
     common::read(node, "photos", key).await
 }
 

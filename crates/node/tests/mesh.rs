@@ -13,10 +13,10 @@ use common::{bytes, create_bucket, put};
 use mesh::links::identity::Authority;
 use mesh::links::{Clock, Config, Endpoint};
 use node::{Node, peer};
-use types::{ReplicaId, Slot, SlotSet};
+use types::ReplicaId;
 
 async fn read(node: &Node, key: &str) -> Option<Vec<u8>> {
-    node.catch_up(SlotSet::of(vec![Slot::of("photos", key)])).await.unwrap();
+    node.catch_up("photos", key).await.unwrap();
     common::read(node, "photos", key).await
 }
 

@@ -84,6 +84,10 @@ pub enum Op {
     /// of the Reconfig that was decided.
     #[n(14)]
     BeginEpoch(#[n(0)] BeginEpoch),
+    /// `*` Says who is to hold the read lease of a zone, and whether one member coordinates its writes. From version 2 of
+    /// the logic on.
+    #[n(15)]
+    PutZone(#[n(0)] PutZone),
 }
 
 /// The first configuration.
@@ -462,6 +466,55 @@ pub struct BeginEpoch {
     pub members: Vec<ReplicaId>,
 }
 
+/// See [`Op::PutZone`]. Policy alone: it moves where reads and writes of a zone are cheap, and never what they give.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Encode, Decode)]
+pub struct PutZone {
+    /// The zone: a literal prefix of `bucket/key`; empty: everything.
+    #[n(0)]
+    pub zone: String,
+    /// Who is to hold its lease.
+    #[n(1)]
+    pub holders: Holders,
+    /// Who coordinates its writes, as long as it can be reached; `None`: whoever is asked.
+    #[n(2)]
+    pub home: Option<ReplicaId>,
+}
+
+impl PutZone {
+    /// Whether it says no more than what holds of every zone of which nothing is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.holders == Holders::Nobody && self.home.is_none()
+    }
+}
+
+/// Who is to hold the lease of a zone.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Encode, Decode)]
+pub enum Holders {
+    /// Nobody: reads ask a quorum, and writes wait for nobody's lease.
+    #[default]
+    #[n(0)]
+    Nobody,
+    /// Every member of the group.
+    #[n(1)]
+    Everyone,
+    /// Those of these that are members, in rising order.
+    #[n(2)]
+    These(#[n(0)] Vec<ReplicaId>),
+}
+
+impl Holders {
+    /// Whether a member is to hold it.
+    #[must_use]
+    pub fn has(&self, replica: ReplicaId) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Everyone => true,
+            Self::These(these) => these.binary_search(&replica).is_ok(),
+        }
+    }
+}
+
 /// Why bytes are not a command.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
@@ -474,6 +527,33 @@ pub enum CodecError {
     /// Bytes are left after the command.
     #[error("{0} bytes are left over after the command")]
     Trailing(usize),
+}
+
+impl Op {
+    /// The bucket and the first key that it writes; `None` where it writes what keys share.
+    #[must_use]
+    pub fn first_key(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::PutObject(put) => Some((&put.bucket, &put.key)),
+            Self::DeleteObjects(delete) => {
+                Some((&delete.bucket, delete.items.first().map_or("", |item| item.key.as_str())))
+            }
+            Self::CopyObject(copy) => Some((&copy.bucket, &copy.key)),
+            Self::CreateUpload(upload) => Some((&upload.bucket, &upload.key)),
+            Self::UploadPart(part) => Some((&part.bucket, &part.key)),
+            Self::CompleteUpload(complete) => Some((&complete.bucket, &complete.key)),
+            Self::AbortUpload(abort) => Some((&abort.bucket, &abort.key)),
+            Self::Genesis(_)
+            | Self::CreateBucket(_)
+            | Self::DeleteBucket(_)
+            | Self::SetVersioning(_)
+            | Self::PutAccessKey(_)
+            | Self::DeleteAccessKey(_)
+            | Self::PutNode(_)
+            | Self::BeginEpoch(_)
+            | Self::PutZone(_) => None,
+        }
+    }
 }
 
 impl Command {
@@ -511,7 +591,8 @@ impl Command {
             | Op::PutAccessKey(_)
             | Op::DeleteAccessKey(_)
             | Op::PutNode(_)
-            | Op::BeginEpoch(_) => SlotSet::All,
+            | Op::BeginEpoch(_)
+            | Op::PutZone(_) => SlotSet::All,
             Op::PutObject(put) => one(&put.bucket, &put.key),
             Op::DeleteObjects(delete) if delete.items.is_empty() => one(&delete.bucket, ""),
             Op::DeleteObjects(delete) => {

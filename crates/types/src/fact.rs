@@ -57,6 +57,9 @@ pub enum FactKind {
     /// An epoch began: the members changed, or how many of them may fail, or the logic.
     #[n(15)]
     EpochBegin = 15,
+    /// What is said of a zone was changed: who holds its lease, who coordinates its writes.
+    #[n(16)]
+    ZonePut = 16,
 }
 
 /// Whether the change took place. The number is the byte in the entry.

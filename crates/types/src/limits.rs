@@ -95,6 +95,8 @@ pub const BODY_CHUNKS_IN_FLIGHT_MAX: usize = 4;
 pub const CHUNKS_AHEAD_MAX: usize = 16;
 /// Bytes of a zone: a bucket, a separator and a prefix of a key.
 pub const ZONE_LEN_MAX: usize = 63 + 1 + 1024;
+/// Zones of which something may be said at once.
+pub const ZONES_MAX: usize = 256;
 /// Zones that a replica wants to hold leases of.
 pub const LEASES_MAX: usize = 1024;
 /// Grants of a replica that run, to all holders; requests beyond are not answered.

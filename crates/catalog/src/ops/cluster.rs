@@ -1,15 +1,15 @@
-//! `*` The first configuration, access keys, nodes, and epochs.
+//! `*` The first configuration, access keys, nodes, epochs, and zones.
 
 use core::ops::ControlFlow;
 
-use types::command::{BeginEpoch, DeleteAccessKey, Genesis, PutAccessKey, PutNode};
-use types::limits::{ACCESS_KEYS_MAX, NODES_MAX};
+use types::command::{BeginEpoch, DeleteAccessKey, Genesis, PutAccessKey, PutNode, PutZone};
+use types::limits::{ACCESS_KEYS_MAX, NODES_MAX, ZONES_MAX};
 use types::state::{ReadError, Table};
 use types::{Outcome, Refusal};
 
 use crate::draft::Draft;
 use crate::execute::{Run, Stop};
-use crate::rows::{AccessKeyRow, EpochRow, GenesisRow, NodeRow, key};
+use crate::rows::{AccessKeyRow, EpochRow, GenesisRow, NodeRow, ZoneRow, key};
 
 /// Counts rows whose key starts with `prefix`, up to `enough`. Only `*` commands may: the count spans slots.
 pub(super) fn count(draft: &Draft<'_>, prefix: &[u8], enough: usize) -> Result<usize, ReadError> {
@@ -74,6 +74,21 @@ pub(super) fn put_node(run: &mut Run<'_>, op: &PutNode) -> Result<Outcome, Stop>
         return Err(Refusal::Invalid(format!("a cluster has at most {NODES_MAX} nodes")).into());
     }
     run.draft.put_row(place, &NodeRow { order: run.order(0), node: op.clone() });
+    Ok(Outcome::Done)
+}
+
+/// Says something of a zone, or takes back what was said.
+pub(super) fn put_zone(run: &mut Run<'_>, op: &PutZone) -> Result<Outcome, Stop> {
+    let place = key::zone(&op.zone);
+    if op.is_default() {
+        run.draft.delete(Table::Catalog, place);
+        return Ok(Outcome::Done);
+    }
+    let is_new = run.draft.row::<ZoneRow>(&place)?.is_none();
+    if is_new && count(&run.draft, &key::all_zones(), ZONES_MAX)? >= ZONES_MAX {
+        return Err(Refusal::Invalid(format!("something is said of at most {ZONES_MAX} zones")).into());
+    }
+    run.draft.put_row(place, &ZoneRow { order: run.order(0), zone: op.clone() });
     Ok(Outcome::Done)
 }
 

@@ -10,6 +10,7 @@ use types::{OrderKey, ReplicaId};
 const GENESIS: u8 = b'g';
 const NODE: u8 = b'n';
 const EPOCH: u8 = b'e';
+const ZONE: u8 = b'z';
 const BUCKET: u8 = b'b';
 const ACCESS_KEY: u8 = b'k';
 const OBJECT: u8 = b'o';
@@ -82,6 +83,14 @@ pub(crate) fn all_nodes() -> Vec<u8> {
 
 pub(crate) fn epoch() -> Vec<u8> {
     vec![EPOCH]
+}
+
+pub(crate) fn zone(zone: &str) -> Vec<u8> {
+    named(ZONE, zone)
+}
+
+pub(crate) fn all_zones() -> Vec<u8> {
+    vec![ZONE]
 }
 
 pub(crate) fn bucket(name: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! `entangle cluster nodes`, `add`, `remove` and `replace`
+//! `entangle cluster nodes`, `add`, `remove`, `replace` and `upgrade`
 
 use serde_json::{Value, json};
 
@@ -39,6 +39,14 @@ pub(super) async fn run_replace(
     environment: &Environment,
 ) -> anyhow::Result<Report> {
     change(&args.remote, &json!({ "replace": [args.old, args.new] }), console, environment).await
+}
+
+pub(super) async fn run_upgrade(
+    args: &ClusterNodesArgs,
+    console: Console,
+    environment: &Environment,
+) -> anyhow::Result<Report> {
+    change(&args.remote, &json!({ "upgrade": true }), console, environment).await
 }
 
 async fn change(

@@ -11,6 +11,7 @@ mod members;
 mod receipt;
 mod serve;
 mod status;
+mod zones;
 
 use crate::cli::{ClusterCommand, Command, KeysCommand, LedgerCommand, ReceiptCommand};
 use crate::console::{Console, Report};
@@ -27,6 +28,9 @@ pub(crate) async fn run(command: Command, console: Console, environment: &Enviro
         Command::Cluster(ClusterCommand::Add(args)) => members::run_add(&args, console, environment).await,
         Command::Cluster(ClusterCommand::Remove(args)) => members::run_remove(&args, console, environment).await,
         Command::Cluster(ClusterCommand::Replace(args)) => members::run_replace(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Upgrade(args)) => members::run_upgrade(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Zones(args)) => zones::run_zones(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Zone(args)) => zones::run_zone(&args, console, environment).await,
         Command::Status(args) => status::run(&args, console, environment).await,
         Command::Receipt(ReceiptCommand::Get(args)) => receipt::run_get(&args, environment).await,
         Command::Receipt(ReceiptCommand::Verify(args)) => receipt::run_verify(&args, console, environment),

@@ -7,10 +7,9 @@ use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 use types::Outcome;
 
-use super::{NativeRoutes, json};
+use super::{NativeRoutes, document, json};
 use crate::context::RequestContext;
 use crate::error;
-use crate::limits::DOCUMENT_LEN_MAX;
 
 /// Bytes of an access key id and of a secret that the node makes up.
 const ACCESS_KEY_LEN: usize = 20;
@@ -66,16 +65,8 @@ impl NativeRoutes {
         context: &RequestContext,
         mut request: S3Request<Body>,
     ) -> S3Result<S3Response<Body>> {
-        let body = request.input.store_all_limited(DOCUMENT_LEN_MAX).await;
-        let body = body.map_err(|_| match context.fault() {
-            Some(fault) => error::fault(&fault),
-            None => s3_error!(MaxMessageLengthExceeded),
-        })?;
-        let new: NewKey = match body.as_ref() {
-            b"" => NewKey::default(),
-            bytes => serde_json::from_slice(bytes)
-                .map_err(|error| s3_error!(InvalidArgument, "The body is no access key: {error}"))?,
-        };
+        let new: Option<NewKey> = document(context, &mut request, "access key").await?;
+        let new = new.unwrap_or_default();
         let access_key = match new.access_key {
             Some(access_key) => checked_access_key(access_key)?,
             None => random_text(ACCESS_KEY_LEN, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")?,
@@ -104,7 +95,7 @@ impl NativeRoutes {
     }
 }
 
-fn principal(request: &S3Request<Body>) -> &str {
+pub(super) fn principal(request: &S3Request<Body>) -> &str {
     request.credentials.as_ref().map_or("", |credentials| &credentials.access_key)
 }
 

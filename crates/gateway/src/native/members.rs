@@ -6,10 +6,9 @@ use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 use types::ReplicaId;
 
-use super::{NativeRoutes, json};
+use super::{NativeRoutes, document, json};
 use crate::context::RequestContext;
 use crate::error;
-use crate::limits::DOCUMENT_LEN_MAX;
 
 /// A change that is asked for. Nodes are named by their number or by what they are called.
 #[derive(Deserialize)]
@@ -19,12 +18,14 @@ enum Wanted {
     Remove(String),
     Replace([String; 2]),
     Faults(u32),
+    Upgrade(bool),
 }
 
 #[derive(Serialize)]
 struct Members {
     epoch: u32,
     faults: u32,
+    logic: u32,
     members: Vec<u32>,
     nodes: Vec<ListedNode>,
 }
@@ -55,7 +56,8 @@ impl NativeRoutes {
             })
             .collect();
         let members = membership.members.iter().map(|member| member.0).collect();
-        json(StatusCode::OK, &Members { epoch: membership.epoch.0, faults: membership.f, members, nodes })
+        let (epoch, faults, logic) = (membership.epoch.0, membership.f, membership.logic);
+        json(StatusCode::OK, &Members { epoch, faults, logic, members, nodes })
     }
 
     pub(super) async fn change_members(
@@ -63,24 +65,20 @@ impl NativeRoutes {
         context: &RequestContext,
         mut request: S3Request<Body>,
     ) -> S3Result<S3Response<Body>> {
-        let body = request.input.store_all_limited(DOCUMENT_LEN_MAX).await;
-        let body = body.map_err(|_| match context.fault() {
-            Some(fault) => error::fault(&fault),
-            None => s3_error!(MaxMessageLengthExceeded),
-        })?;
-        let wanted: Wanted = serde_json::from_slice(&body)
-            .map_err(|error| s3_error!(InvalidArgument, "The body is no change of members: {error}"))?;
+        let wanted: Wanted = document(context, &mut request, "change of members").await?;
         let change = match wanted {
             Wanted::Add(node) => Change::Add(self.node_named(&node)?),
             Wanted::Remove(node) => Change::Remove(self.node_named(&node)?),
             Wanted::Replace([old, new]) => Change::Replace(self.node_named(&old)?, self.node_named(&new)?),
             Wanted::Faults(faults) => Change::Faults(faults),
+            Wanted::Upgrade(true) => Change::Upgrade,
+            Wanted::Upgrade(false) => return self.list_members(),
         };
         self.frontend.node.change(change).await.map_err(|error| refused(&error))?;
         self.list_members()
     }
 
-    fn node_named(&self, name: &str) -> S3Result<ReplicaId> {
+    pub(super) fn node_named(&self, name: &str) -> S3Result<ReplicaId> {
         if let Ok(number) = name.parse() {
             return Ok(ReplicaId(number));
         }
@@ -101,7 +99,7 @@ impl NativeRoutes {
     }
 }
 
-fn refused(reason: &ChangeError) -> s3s::S3Error {
+pub(super) fn refused(reason: &ChangeError) -> s3s::S3Error {
     match reason {
         ChangeError::Refused(reason) => error::write(reason),
         ChangeError::Read(reason) => error::read(reason),

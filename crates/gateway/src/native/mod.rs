@@ -4,6 +4,7 @@
 mod keys;
 mod members;
 mod receipt;
+mod zones;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use hyper::http::Extensions;
@@ -17,6 +18,7 @@ use crate::config::{GatewayConfig, LinksReport, Status};
 use crate::context::RequestContext;
 use crate::error;
 use crate::host::Domains;
+use crate::limits::DOCUMENT_LEN_MAX;
 use crate::s3::Frontend;
 
 /// What every native path starts with.
@@ -42,6 +44,7 @@ enum Route<'a> {
     Keys,
     Key(&'a str),
     Members,
+    Zones,
 }
 
 impl<'a> Route<'a> {
@@ -53,6 +56,7 @@ impl<'a> Route<'a> {
             "policy" => Self::Policy,
             "keys" => Self::Keys,
             "members" => Self::Members,
+            "zones" => Self::Zones,
             _ if rest.starts_with("tile/") => Self::Tile(rest),
             _ => match rest.split_once('/') {
                 Some(("receipt", object)) => Self::Receipt(object),
@@ -71,6 +75,7 @@ impl<'a> Route<'a> {
             Self::Receipt(_) => "NativeReceipt",
             Self::Keys | Self::Key(_) => "NativeKeys",
             Self::Members => "NativeMembers",
+            Self::Zones => "NativeZones",
         }
     }
 
@@ -114,6 +119,8 @@ impl NativeRoutes {
             (Method::POST, Route::Keys) => self.add_key(&context, request).await,
             (Method::GET, Route::Members) => self.list_members(),
             (Method::POST, Route::Members) => self.change_members(&context, request).await,
+            (Method::GET, Route::Zones) => self.list_zones(),
+            (Method::POST, Route::Zones) => self.put_zone(&context, request).await,
             (Method::DELETE, Route::Key(key)) => self.remove_key(&decode(key)?, &request).await,
             _ => Err(s3_error!(MethodNotAllowed)),
         }
@@ -180,6 +187,21 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> S3Result<S3Respons
     Ok(answer)
 }
 
+/// The body of a request, which says in JSON what is wanted; `what`: in words. An empty one is `null`.
+async fn document<T: serde::de::DeserializeOwned>(
+    context: &RequestContext,
+    request: &mut S3Request<Body>,
+    what: &str,
+) -> S3Result<T> {
+    let body = request.input.store_all_limited(DOCUMENT_LEN_MAX).await;
+    let body = body.map_err(|_| match context.fault() {
+        Some(fault) => error::fault(&fault),
+        None => s3_error!(MaxMessageLengthExceeded),
+    })?;
+    let body = if body.is_empty() { b"null" } else { body.as_ref() };
+    serde_json::from_slice(body).map_err(|error| s3_error!(InvalidArgument, "The body is no {what}: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +214,7 @@ mod tests {
         assert_eq!(Route::of("/_entangle/v1/receipt/b/a/b%2F"), Some(Route::Receipt("b/a/b%2F")));
         assert_eq!(Route::of("/_entangle/v1/keys/AK"), Some(Route::Key("AK")));
         assert_eq!(Route::of("/_entangle/v1/members"), Some(Route::Members));
+        assert_eq!(Route::of("/_entangle/v1/zones"), Some(Route::Zones));
         assert_eq!(Route::of("/_entangle/v1/nothing"), None);
         assert_eq!(Route::of("/_entangle/v2/status"), None);
         assert_eq!(Route::of("/_entangle"), None);

@@ -84,7 +84,7 @@ impl Frontend {
                 .ok_or_else(|| s3_error!(InvalidArgument, "max-buckets must be between 1 and {BUCKETS_MAX}"))?,
         };
         let after = input.continuation_token.as_deref().map(read_token).transpose()?;
-        let all = blocking(&self.node, |view| query::buckets(view)).await?;
+        let all = blocking(&self.node, None, |view| query::buckets(view)).await?;
         let prefix = input.prefix.as_deref().unwrap_or_default();
         // Every bucket is in the region of this node.
         let elsewhere = input.bucket_region.as_deref().is_some_and(|region| region != &*self.region);

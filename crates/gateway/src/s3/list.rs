@@ -55,12 +55,13 @@ pub(super) fn page_len(asked: Option<i32>, name: &str) -> S3Result<usize> {
     Ok(len.min(LIST_PAGE_MAX))
 }
 
-/// Runs a query that may go through many rows where it blocks nobody.
+/// Runs a query of a bucket, or of all buckets, that may go through many rows where it blocks nobody.
 pub(super) async fn blocking<T: Send + 'static>(
     node: &Node,
+    bucket: Option<&str>,
     query: impl FnOnce(&ReadView) -> Result<T, ReadError> + Send + 'static,
 ) -> S3Result<T> {
-    let view = node.read_caught_up().await.map_err(|error| error::write(&error))?;
+    let view = node.read_caught_up(bucket).await.map_err(|error| error::write(&error))?;
     let result = tokio::task::spawn_blocking(move || query(&view)).await;
     result.map_err(|_| s3_error!(ServiceUnavailable))?.map_err(|error| error::read(&error))
 }
@@ -79,7 +80,7 @@ impl Frontend {
         let owned = |text: Option<&str>| text.unwrap_or_default().to_owned();
         let (bucket, prefix, delimiter) = (page.bucket.to_owned(), owned(page.prefix), owned(page.delimiter));
         let (after, max) = (page.after, page.max);
-        blocking(&self.node, move |view| {
+        blocking(&self.node, Some(page.bucket), move |view| {
             query::list_objects(
                 view,
                 &query::ListObjects {

@@ -29,7 +29,7 @@ use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use types::command::{RequestToken, VersionSelector};
 use types::limits::REQUEST_ID_LEN_MAX;
 use types::object::Body;
-use types::{Op, OrderKey, Outcome, Slot, SlotSet};
+use types::{Op, OrderKey, Outcome};
 
 use crate::context::RequestContext;
 use crate::error;
@@ -123,8 +123,7 @@ impl Frontend {
     /// Waits until what is answered from the state here has every write of the key, and of its bucket, that anyone was told
     /// of.
     pub(crate) async fn catch_up(&self, bucket: &str, key: &str) -> S3Result<()> {
-        let slots = SlotSet::of(vec![Slot::of(bucket, key)]);
-        self.node.catch_up(slots).await.map_err(|error| error::write(&error))
+        self.node.catch_up(bucket, key).await.map_err(|error| error::write(&error))
     }
 }
 

@@ -209,9 +209,11 @@ impl Frontend {
         self.expect_bucket(&input.bucket).await?;
         let upload = upload_id(&input.upload_id)?;
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
-        let page = blocking(&self.node, move |view| query::list_parts(view, &bucket, &key, upload, after, max))
-            .await?
-            .ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let page = blocking(&self.node, Some(&input.bucket), move |view| {
+            query::list_parts(view, &bucket, &key, upload, after, max)
+        })
+        .await?
+        .ok_or_else(|| s3_error!(NoSuchUpload))?;
         let part = |(number, row): (u16, catalog::rows::PartRow)| {
             let mut part = Part {
                 e_tag: Some(etag(row.etag())),

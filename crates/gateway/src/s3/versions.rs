@@ -27,7 +27,7 @@ impl Frontend {
         }
         let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
         let delimiter = input.delimiter.clone().unwrap_or_default();
-        let page = blocking(&self.node, move |view| {
+        let page = blocking(&self.node, Some(&input.bucket), move |view| {
             query::list_versions(
                 view,
                 &query::ListVersions {

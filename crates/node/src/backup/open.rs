@@ -36,7 +36,7 @@ impl Backup {
         if !is_signed_by(&keys.node.public_key(), &message, &signature) {
             return Err(foreign("the signature is not of this node's key".to_owned()));
         }
-        if manifest.logic != catalog::LOGIC_VERSION {
+        if manifest.logic > catalog::LOGIC_VERSION {
             let (found, known) = (manifest.logic, catalog::LOGIC_VERSION);
             return Err(BackupError::Logic { path: path.to_owned(), found, known });
         }

@@ -90,6 +90,7 @@ impl Loop {
         if membership.epoch > shared.membership().epoch {
             shared.set_membership(membership);
         }
+        self.zones_changed = true;
         self.drain(None)?;
         drop(exchange);
         shared.metrics.installed();

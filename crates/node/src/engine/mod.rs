@@ -11,10 +11,11 @@ mod peers;
 mod run;
 mod sealing;
 mod waiting;
+pub(crate) mod zones;
 
 use std::sync::Arc;
 
-use dace::Reconfig;
+use dace::{Reconfig, Zone};
 use store::journal::{Flushed, Kept};
 use tokio::sync::oneshot;
 use types::{CommandId, Epoch, ReplicaId, SlotSet, Timestamp};
@@ -58,6 +59,8 @@ impl Submitted {
 pub(crate) struct Reading {
     /// Its slots.
     pub(crate) slots: SlotSet,
+    /// The zone under whose lease it may be answered, if that is held.
+    pub(crate) zone: Option<Zone>,
     /// Whether it is of more than one slot, and so needs the state of one instant.
     pub(crate) whole: bool,
     /// Rounds that found no quiet instant.

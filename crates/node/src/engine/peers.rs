@@ -1,7 +1,7 @@
 //! What the loop does about other nodes: it is vouched for before it starts, offers them its journals, reads theirs,
 //! tells them of epochs, and tells the core who is near and who is silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -257,6 +257,11 @@ impl Neighbours {
         membership.members.iter().filter(is_there).count()
     }
 
+    /// Nodes that are silent.
+    fn suspects(&self) -> BTreeSet<ReplicaId> {
+        self.peers.iter().filter(|(_, peer)| peer.suspected).map(|(replica, _)| *replica).collect()
+    }
+
     /// Who is there, apart from this one.
     pub(crate) fn connected(&self) -> Vec<ReplicaId> {
         let there = self.peers.iter().filter(|(_, peer)| peer.link.is_some() && !peer.suspected);
@@ -392,6 +397,7 @@ impl Loop {
         self.connect();
         self.hint()?;
         self.found()?;
+        self.look_after_zones()?;
         self.tell_epochs();
         self.tell_peers()?;
         self.take_turns()
@@ -471,6 +477,10 @@ impl Loop {
         consensus.set_distances(one_way, if f >= 2 { one_way } else { 0 });
         let reachable = self.neighbours.reachable(self.shared.replica, &membership);
         self.shared.reachable.store(reachable, Ordering::Relaxed);
+        let suspects = self.neighbours.suspects();
+        if **self.shared.suspects.load() != suspects {
+            self.shared.suspects.store(Arc::new(suspects));
+        }
         self.drain(None)
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Loop {
     pub(crate) fetching: bool,
     pub(crate) wanted: Option<Timestamp>,
     pub(crate) fetch_due_ns: u64,
+    /// Something else may be said of zones than what this replica goes by.
+    pub(crate) zones_changed: bool,
 }
 
 /// How long a head waits for records to share a flush with, in ns: a client that writes one object after the
@@ -221,7 +223,14 @@ impl Loop {
         is_between && self.shared.membership().has(self.shared.replica)
     }
 
-    fn begin_read(&mut self, reading: Reading) {
+    fn begin_read(&mut self, mut reading: Reading) {
+        if let Some(zone) = &reading.zone {
+            if let Ok(read) = self.replica.consensus().handle_leased_read(clock::now(), zone, &reading.slots) {
+                self.reads.insert(read, reading);
+                return;
+            }
+            reading.zone = None;
+        }
         match self.replica.consensus().handle_read(clock::now(), reading.slots.clone()) {
             Ok(read) => {
                 self.reads.insert(read, reading);
@@ -236,6 +245,7 @@ impl Loop {
     /// The state has all that a read must see.
     fn answer_read(&mut self, read: (Epoch, u64)) {
         let Some(reading) = self.reads.remove(&read) else { return };
+        self.shared.metrics.read(reading.zone.is_some());
         let view = reading.whole.then(|| self.shared.view_now());
         // The receiver may be gone: its client went away.
         let _ = reading.answer.send(Ok(view));
@@ -243,6 +253,8 @@ impl Loop {
 
     fn contend(&mut self, read: (Epoch, u64)) {
         let Some(mut reading) = self.reads.remove(&read) else { return };
+        // It looked for a quiet instant often enough, or the lease has ended.
+        reading.zone = None;
         reading.contended += 1;
         if reading.contended < READ_TRIES_MAX {
             self.again.push(reading);
@@ -277,16 +289,25 @@ impl Loop {
                 match step {
                     Step::Append(epoch, record) => self.said(&mut drained, epoch, record)?,
                     Step::Keep(epoch, kept) => self.kept(&mut drained, epoch, &kept)?,
-                    Step::Executed(done, _) => executed.push(done),
+                    Step::Executed(done, _) => {
+                        self.notes_zones(&done);
+                        executed.push(done);
+                    }
                     Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
                     Step::Send(epoch, to, message) => self.neighbours.send(to, &Frame::Message(epoch, message)),
                     Step::ReadReady(epoch, read) => self.answer_read((epoch, read)),
                     Step::ReadContended(epoch, read) => self.contend((epoch, read)),
+                    Step::Pends(slots) => self.shared.leased.pends(&slots),
+                    Step::Settles(slots) => self.shared.leased.settles(&slots),
+                    Step::Lease(epoch, zone, until) => self.shared.leased.lease(epoch, &zone, until),
                     Step::ReadAgain(epoch, read) => self.again.extend(self.reads.remove(&(epoch, read))),
                     Step::WantSnapshot(cut) => self.want_snapshot(cut),
                     Step::Covered(id) => self.waiting.refuse(id, WriteError::TimedOut),
                     Step::Void(id, Some(command)) => self.voided.push((id, *command)),
                     Step::Void(_, None) => {}
+                    Step::Changed(membership) if membership.logic > catalog::LOGIC_VERSION => {
+                        return Err(OUTDATED.to_owned());
+                    }
                     Step::Changed(membership) => self.changed(membership),
                     Step::Begin(membership) => self.begin(membership)?,
                     Step::Over(epoch) => {
@@ -446,6 +467,10 @@ impl Loop {
 /// Why a node ends that was removed ([`crate::Node::failed`]).
 pub const REMOVED: &str = "this node was removed from its group, and nothing of it is needed any more: it may be switched off, \
                        and its data folder deleted";
+
+/// Why a node ends whose build is older than what the group executes by.
+const OUTDATED: &str = "the group goes on with a newer version of the logic than this build has: start the newer build here; nothing \
+                        is lost";
 
 pub(crate) fn refused(error: SubmitError) -> WriteError {
     match error {

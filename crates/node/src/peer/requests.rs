@@ -11,6 +11,7 @@ use super::chunks::{self, WireChunk};
 use super::wire::{FrameError, VERSION};
 use super::{Link, snapshot};
 use crate::node::Shared;
+use crate::write::forward;
 
 /// A request.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -33,6 +34,12 @@ pub(crate) enum Request {
     /// Have every body that the state refers to in the own vault: how many chunks were fetched for that.
     #[n(5)]
     Hold,
+    /// Which version of the catalog's logic this build has.
+    #[n(6)]
+    Logic,
+    /// Propose this command, of a zone that the peer is the home of ([`forward::Forwarded`]).
+    #[n(7)]
+    Propose(#[n(0)] ByteVec),
 }
 
 impl Request {
@@ -73,5 +80,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, link: Option<&dyn Link>, bytes:
         Request::Rows(number, table, after) => snapshot::rows(shared, number, table, after.map(Vec::from)).await,
         Request::Entries(number, from) => snapshot::entries(shared, number, from).await,
         Request::Hold => bodies::hold_all(shared).await.map(|fetched| encode(&fetched)),
+        Request::Logic => Ok(encode(&catalog::LOGIC_VERSION)),
+        Request::Propose(command) => Ok(forward::take(shared, &command).await),
     }
 }

@@ -1,11 +1,12 @@
 //! The read path. In a group of one it is linearizable without a message: it is its own quorum, what executes becomes
 //! visible before it is answered, and what was answered is in the overlay, the cache or the state. In a larger group
-//! others may have answered what is not executed here yet: `barrier` waits for that first.
+//! others may have answered what is not executed here yet: `leased` finds that under a lease nothing is missing, else `barrier` waits.
 
 pub(crate) mod barrier;
 pub(crate) mod body;
 pub(crate) mod buckets;
 pub(crate) mod cache;
+pub(crate) mod leased;
 pub(crate) mod local;
 
 pub use body::BodyStream;

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dace::{Entry, Kept, Membership, Message, Output, Reconfig, Record, ReplicaOutput, Submission, SubmitError};
+use dace::{Entry, Kept, Membership, Message, Output, Reconfig, Record, ReplicaOutput, Submission, SubmitError, Zone};
 use types::command::BeginEpoch;
 use types::state::StateRead;
 use types::{Command, CommandId, Epoch, Now, Op, ReplicaId, SlotSet, Timestamp};
@@ -52,6 +52,12 @@ pub enum Step {
     ReadReady(Epoch, u64),
     /// This read of several slots found no quiet instant.
     ReadContended(Epoch, u64),
+    /// A write of these slots is pending from now on: to be published before the next step is taken.
+    Pends(SlotSet),
+    /// Such a write is in the state.
+    Settles(SlotSet),
+    /// The lease of a zone is held until then, in ns of the monotonic clock; 0: no more. To be published like that.
+    Lease(Epoch, Zone, u64),
     /// This read was overtaken by the end of its epoch: it is to be asked anew.
     ReadAgain(Epoch, u64),
     /// The state here is too old to go on by journals: a peer's, at this cut or above, is wanted.
@@ -208,8 +214,11 @@ impl<S: StateRead + ?Sized> Replica<S> {
                 },
                 Output::Keep(kept) => Step::Keep(epoch, kept),
                 Output::Send { to, message } => Step::Send(epoch, to, message),
-                Output::ReadReady { read } => Step::ReadReady(epoch, read),
-                Output::ReadContended { read } => Step::ReadContended(epoch, read),
+                Output::ReadReady { read } | Output::LeasedReady { read } => Step::ReadReady(epoch, read),
+                Output::ReadContended { read } | Output::LeasedContended { read } => Step::ReadContended(epoch, read),
+                Output::Pends { slots, .. } => Step::Pends(slots),
+                Output::Settles { slots, .. } => Step::Settles(slots),
+                Output::Lease { zone, until } => Step::Lease(epoch, zone, until),
                 Output::ReadAgain { read } => Step::ReadAgain(epoch, read),
                 Output::WantSnapshot { cut } => Step::WantSnapshot(cut),
                 Output::Covered { id } => {
@@ -217,11 +226,6 @@ impl<S: StateRead + ?Sized> Replica<S> {
                     Step::Covered(id)
                 }
                 Output::Void { id } => Step::Void(id, self.submitted.remove(&id).map(|(_, command)| Box::new(command))),
-                Output::LeasedReady { .. }
-                | Output::LeasedContended { .. }
-                | Output::Pends { .. }
-                | Output::Settles { .. }
-                | Output::Lease { .. } => unreachable!("no lease was wanted, and nothing is published"),
                 Output::Ended { .. } => unreachable!("the replica of the consensus takes it"),
             };
             return Ok(Some(step));

@@ -100,10 +100,16 @@ pub(crate) async fn ack(shared: &Shared, answer: Answer, wait: Wait) -> Result<W
     let executed = answer.executed();
     let order = OrderKey { timestamp: executed.timestamp, id: executed.id, item: 0 };
     let receipt = if shared.config.receipts { answer.receipt(shared) } else { None };
-    if wait == Wait::Included
-        && tokio::time::timeout(shared.config.write_timeout, wait_included(shared, order)).await.is_err()
-    {
-        return Err(WriteError::TimedOut);
-    }
+    wait_for(shared, wait, order).await?;
     Ok(Written { outcome: answer.executed().outcome.clone(), order, receipt })
+}
+
+/// Waits for what the client wants to wait for.
+pub(crate) async fn wait_for(shared: &Shared, wait: Wait, order: OrderKey) -> Result<(), WriteError> {
+    match wait {
+        Wait::Commit => Ok(()),
+        Wait::Included => tokio::time::timeout(shared.config.write_timeout, wait_included(shared, order))
+            .await
+            .map_err(|_| WriteError::TimedOut),
+    }
 }

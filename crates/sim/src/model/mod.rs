@@ -140,7 +140,7 @@ impl Model {
                 Ok(Outcome::Done)
             }
             Op::DeleteAccessKey(op) => self.delete_access_key(&op.access_key),
-            Op::PutNode(_) | Op::BeginEpoch(_) => Ok(Outcome::Done),
+            Op::PutNode(_) | Op::BeginEpoch(_) | Op::PutZone(_) => Ok(Outcome::Done),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -218,5 +218,6 @@ fn window(op: &Op) -> (u8, String) {
         Op::DeleteAccessKey(op) => (12, access_key(&op.access_key)),
         Op::PutNode(op) => (13, format!("node {}", op.member.replica)),
         Op::BeginEpoch(_) => (14, "epoch".to_owned()),
+        Op::PutZone(op) => (15, format!("zone {}", op.zone)),
     }
 }
