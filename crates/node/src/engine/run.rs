@@ -213,10 +213,10 @@ impl Loop {
     fn passes(&mut self, error: SubmitError, since_ns: u64) -> bool {
         let is_between = match error {
             SubmitError::Sealed => true,
-            SubmitError::NotStarted => self.replica.consensus().is_changing(),
-            SubmitError::Clock => {
+            // The epoch before may be over already while this replica opens the next one.
+            SubmitError::NotStarted | SubmitError::Clock => {
                 let is_recent = clock::now().mono_ns < since_ns + CLOCK_PATIENCE_NS;
-                is_recent || self.replica.consensus().is_changing()
+                (is_recent && self.neighbours.is_started()) || self.replica.consensus().is_changing()
             }
             SubmitError::Full | SubmitError::TooLong(_) => false,
         };
