@@ -36,13 +36,13 @@ pub(super) async fn run(args: &DemoArgs, console: Console) -> anyhow::Result<Rep
     story.head(places.names.len());
     let began = Instant::now();
     let interrupted = |name| Failure::failed(format!("{name}: the demo was interrupted"));
-    let world = tokio::select! {
+    let mut world = tokio::select! {
         world = Box::pin(World::start(places, ports, credentials::generate()?)) => world?,
         (name, _) = shutdown.next() => return Err(interrupted(name).into()),
     };
     story.step("regions", regions_ready(&world, began));
     let told = tokio::select! {
-        told = Box::pin(scenes::tell(&mut story, &world)) => told,
+        told = Box::pin(scenes::tell(&mut story, &mut world)) => told,
         (name, _) = shutdown.next() => Err(interrupted(name).into()),
     };
     // Whatever happened, the nodes are stopped in order and their folders removed.

@@ -10,8 +10,9 @@ use http::header::IF_NONE_MATCH;
 use http::{HeaderValue, Method};
 use ledger::receipt::{Level, Proof, Verified};
 use ledger::{Policy, Receipt, ReceiptFile};
-use node::WriteError;
+use node::{Change, WriteError};
 use tokio::task::JoinSet;
+use types::command::{Holders, PutZone};
 
 use super::story::{Latency, Story, ms};
 use super::world::{Region, World, until};
@@ -31,14 +32,18 @@ const WRITES_MIN: usize = 8;
 const WRITES_MAX: usize = 20;
 /// Writes of each region while another one is cut off.
 const WRITES_MEANWHILE: usize = 5;
+/// Reads of each region under a lease.
+const READS: usize = 51;
 
 /// All scenes in turn.
-pub(super) async fn tell(story: &mut Story, world: &World) -> anyhow::Result<()> {
+pub(super) async fn tell(story: &mut Story, world: &mut World) -> anyhow::Result<()> {
     write_and_read(story, world).await?;
     race(story, world).await?;
     latencies(story, world).await?;
     large_object(story, world).await?;
     partition(story, world).await?;
+    new_member(story, world).await?;
+    leases(story, world).await?;
     receipts(story, world).await?;
     one_ledger(story, world).await
 }
@@ -192,6 +197,81 @@ async fn partition(story: &mut Story, world: &World) -> anyhow::Result<()> {
         }
     }
     story.step("healed", format!("{} reads what was written meanwhile, {} later", lost.name, ms(began.elapsed())));
+    Ok(())
+}
+
+/// Another node takes the place of the one of the last region, while the others write.
+async fn new_member(story: &mut Story, world: &mut World) -> anyhow::Result<()> {
+    let place = world.regions.len() - 1;
+    let joined = world.join(place).await?;
+    let (old, new) = (world.regions[place].node.replica(), joined.replica);
+    let began = Instant::now();
+    let (first, second) = (world.regions[0].node.clone(), world.regions[1].client.clone());
+    let mut replace = std::pin::pin!(first.change(Change::Replace(old, new)));
+    let (mut written, mut slowest) = (0, Duration::ZERO);
+    let members = loop {
+        let since = Instant::now();
+        let mut put = std::pin::pin!(second.put_object(BUCKET, "during", LETTER));
+        let mut changed = None;
+        // The write ends whatever becomes of the change.
+        let answer = tokio::select! {
+            answer = &mut put => answer,
+            done = &mut replace => { changed = Some(done); put.await }
+        };
+        answer?;
+        (written, slowest) = (written + 1, slowest.max(since.elapsed()));
+        if let Some(changed) = changed {
+            break changed?;
+        }
+    };
+    let took = began.elapsed();
+    world.take_over(place, joined).await?;
+    let region = &world.regions[place];
+    let newest = format!("measured/{}/0", region.name);
+    if region.read(BUCKET, &newest, LETTER.len()).await? != LETTER.as_bytes() {
+        return Err(failed(format!("the new node of {} has not what was written before", region.name)));
+    }
+    story.step(
+        "new member",
+        format!(
+            "{new} takes the place of {old} in {} within {}: epoch {}; {written} writes meanwhile, none refused, the \
+             slowest {}",
+            region.name,
+            ms(took),
+            members.epoch.0,
+            ms(slowest)
+        ),
+    );
+    Ok(())
+}
+
+/// With a lease in every region reads need nobody, and writes wait for the farthest region.
+async fn leases(story: &mut Story, world: &World) -> anyhow::Result<()> {
+    let node = &world.regions[0].node;
+    let zone = |holders| PutZone { zone: format!("{BUCKET}/"), holders, home: None };
+    node.put_zone("", zone(Holders::Everyone)).await?;
+    for region in &world.regions {
+        let is_held = || region.node.zones().ok()?.iter().any(|zone| zone.is_held).then_some(());
+        until("every region holds the lease", is_held).await?;
+    }
+    let mut took = Vec::new();
+    for region in &world.regions {
+        let mut times = Vec::new();
+        for _ in 0..READS {
+            let began = Instant::now();
+            region.read(BUCKET, KEY, LETTER.len()).await?;
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        took.push(format!("{} {}", region.name, ms(times[READS / 2])));
+    }
+    story.step("read leases", format!("in every region: reads need no message: {}", took.join(", ")));
+    let all: Vec<&Region> = world.regions.iter().collect();
+    let medians = medians(story, "writing under leases", &all, "leased", WRITES_MEANWHILE).await?;
+    let took: Vec<String> =
+        all.iter().zip(medians).map(|(region, median)| format!("{} {}", region.name, ms(median))).collect();
+    story.step("their price", format!("a write waits for the farthest holder: {}", took.join(", ")));
+    node.put_zone("", zone(Holders::Nobody)).await?;
     Ok(())
 }
 

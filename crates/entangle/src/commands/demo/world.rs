@@ -19,7 +19,7 @@ use node::keys::{Keys, random};
 use node::{GroupConfig, Node, NodeConfig, Secret};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use types::command::Member;
+use types::command::{Member, PutNode};
 use types::sign::Signer as _;
 use types::{ClusterId, ReplicaId};
 
@@ -39,8 +39,22 @@ pub(super) struct World {
     pub(super) places: Regions,
     pub(super) regions: Vec<Region>,
     pub(super) credentials: Credentials,
+    founding: Founding,
     sea: Sea,
     folder: TempDir,
+}
+
+/// What the group was founded with, and what a further node needs.
+struct Founding {
+    cluster: ClusterId,
+    members: Vec<Member>,
+    authority: Authority,
+}
+
+impl Founding {
+    fn group(&self, replica: ReplicaId) -> GroupConfig {
+        GroupConfig { cluster: self.cluster, replica, members: self.members.clone(), faults: 1 }
+    }
 }
 
 /// One region: a node, its links, its S3 endpoint, and a client beside it.
@@ -49,8 +63,17 @@ pub(super) struct Region {
     pub(super) node: Node,
     pub(super) url: String,
     pub(super) client: Client,
+    /// Its number in the sea, where it lies, and where its node hears the others.
+    place: Place,
     server: Server,
     endpoint: Endpoint,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    number: u32,
+    place: usize,
+    mesh: SocketAddr,
 }
 
 /// A node that runs, and its links, before there is a way in for clients.
@@ -66,10 +89,11 @@ impl World {
         let cluster = ClusterId(random());
         let members = members(folder.path(), &places, cluster)?;
         let authority = Authority::init(&folder.path().join("authority"), cluster, &Clock::system())?;
+        let founding = Founding { cluster, members, authority };
         let mut started = Vec::new();
-        for (name, member) in places.names.iter().zip(&members) {
-            let group = GroupConfig { cluster, replica: member.replica, members: members.clone(), faults: 1 };
-            started.push(Started::new(folder.path(), name, group, &authority).await?);
+        for (name, replica) in places.names.iter().zip(1..) {
+            let group = founding.group(ReplicaId(replica));
+            started.push(Started::new(&folder.path().join(name), name, group, &founding.authority).await?);
         }
         let sea = Sea::new(1);
         link(&sea, &places, &started).await?;
@@ -87,17 +111,74 @@ impl World {
         let secret = Secret::new(credentials.secret_key().to_owned());
         started[0].node.put_access_key("", credentials.access_key(), &secret, "of the demo").await?;
         let mut regions = Vec::new();
-        for ((name, port), started) in places.names.iter().zip(ports).zip(started) {
-            regions.push(started.open(name, port, &credentials).await?);
+        for (place, ((name, port), started)) in places.names.iter().zip(ports).zip(started).enumerate() {
+            regions.push(started.open(name, (number(place), place), port, &credentials).await?);
         }
-        Ok(Self { places, regions, credentials, sea, folder })
+        Ok(Self { places, regions, credentials, founding, sea, folder })
+    }
+
+    /// Starts one more node in a region, links it with all others, and enters it in the directory: it can be made a member.
+    pub(super) async fn join(&self, place: usize) -> anyhow::Result<Joined> {
+        let name = self.places.names[place];
+        let new = number(self.regions.len());
+        let folder = self.folder.path().join(format!("{name}-new"));
+        let member = new_keys(
+            &folder.join("keys"),
+            &self.folder.path().join(self.places.names[0]),
+            self.founding.cluster,
+            new + 1,
+        )?;
+        let started =
+            Started::new(&folder, name, self.founding.group(member.replica), &self.founding.authority).await?;
+        let here = Place { number: new, place, mesh: started.endpoint.local_address() };
+        for region in &self.regions {
+            let there = region.place;
+            self.sea.set(here.number, there.number, passage(&self.places, here.place, there.place));
+            self.sea.set(there.number, here.number, passage(&self.places, there.place, here.place));
+        }
+        let mut all: Vec<(Place, &Endpoint)> =
+            self.regions.iter().map(|region| (region.place, &region.endpoint)).collect();
+        all.push((here, &started.endpoint));
+        for (from, endpoint) in &all {
+            let mut peers = BTreeMap::new();
+            for (to, _) in all.iter().filter(|(to, _)| to.number != from.number) {
+                let address = self.sea.route(from.number, to.number, to.mesh).await?;
+                peers.insert(ReplicaId(to.number + 1), vec![address.to_string()]);
+            }
+            endpoint.set_peers(peers);
+        }
+        let entry = PutNode {
+            member: member.clone(),
+            region: name.to_owned(),
+            mesh: String::new(),
+            label: format!("{name}-new"),
+        };
+        self.regions[0].node.put_node("", entry).await?;
+        let linked = || started.endpoint.peers().iter().filter(|peer| peer.link.is_some()).count();
+        let links = || (linked() >= self.regions.len()).then_some(());
+        until("the new node is linked with all others", links).await?;
+        Ok(Joined { started, number: new, replica: member.replica })
+    }
+
+    /// The new node is the one of its region from now on; the one before was removed, and is stopped.
+    pub(super) async fn take_over(&mut self, place: usize, joined: Joined) -> anyhow::Result<()> {
+        let node = joined.started.node.clone();
+        until("the new member serves", || node.ready().ok()).await?;
+        let port = self.regions[place].url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
+        let before = self.regions.remove(place);
+        before.server.stop().await?;
+        before.endpoint.close().await;
+        let at = (joined.number, place);
+        self.regions.insert(place, joined.started.open(before.name, at, port, &self.credentials).await?);
+        Ok(())
     }
 
     /// Cuts every link of a region, or mends them.
     pub(super) fn cut(&self, region: usize, cut: bool) {
         for other in (0..self.regions.len()).filter(|other| *other != region) {
-            for (from, to) in [(region, other), (other, region)] {
-                self.sea.set(number(from), number(to), Passage { cut, ..passage(&self.places, from, to) });
+            let (here, there) = (self.regions[region].place, self.regions[other].place);
+            for (from, to) in [(here, there), (there, here)] {
+                self.sea.set(from.number, to.number, Passage { cut, ..passage(&self.places, from.place, to.place) });
             }
         }
     }
@@ -128,6 +209,13 @@ impl World {
     }
 }
 
+/// A node that has joined, and is no member yet.
+pub(super) struct Joined {
+    started: Started,
+    number: u32,
+    pub(super) replica: ReplicaId,
+}
+
 /// The folder of a world that has ended; removed when this is dropped.
 pub(super) struct Emptied(TempDir);
 
@@ -152,20 +240,22 @@ fn members(folder: &Path, places: &Regions, cluster: ClusterId) -> anyhow::Resul
     let mut members = Vec::new();
     let mut first: Option<PathBuf> = None;
     for (name, replica) in places.names.iter().zip(1..) {
-        let keys = folder.join(name).join("keys");
-        fs::create_dir_all(&keys)?;
-        if let Some(first) = &first {
-            fs::copy(first.join("cluster.key"), keys.join("cluster.key"))?;
-        }
-        let key = Keys::open(&keys, true)?.node.public_key();
-        members.push(Member {
-            replica: ReplicaId(replica),
-            name: format!("{cluster}.entangle/replica/{replica}"),
-            key,
-        });
-        first.get_or_insert(keys);
+        let here = folder.join(name);
+        members.push(new_keys(&here.join("keys"), first.as_ref().unwrap_or(&here), cluster, replica)?);
+        first.get_or_insert(here);
     }
     Ok(members)
+}
+
+/// Makes the keys of a node; the cluster key is that of the first one.
+fn new_keys(keys: &Path, first: &Path, cluster: ClusterId, replica: u32) -> anyhow::Result<Member> {
+    fs::create_dir_all(keys)?;
+    let shared = first.join("keys/cluster.key");
+    if shared.exists() {
+        fs::copy(shared, keys.join("cluster.key"))?;
+    }
+    let key = Keys::open(keys, true)?.node.public_key();
+    Ok(Member { replica: ReplicaId(replica), name: format!("{cluster}.entangle/replica/{replica}"), key })
 }
 
 /// Opens a route for each pair of regions, as long as it is on the map, and names each node its peers.
@@ -185,8 +275,8 @@ async fn link(sea: &Sea, places: &Regions, started: &[Started]) -> anyhow::Resul
 impl Started {
     async fn new(folder: &Path, name: &str, group: GroupConfig, authority: &Authority) -> anyhow::Result<Self> {
         let replica = group.replica;
-        let mut config = NodeConfig::new(folder.join(name).join("data"));
-        config.keys = folder.join(name).join("keys");
+        let mut config = NodeConfig::new(folder.join("data"));
+        config.keys = folder.join("keys");
         config.region = name.to_owned();
         config.reserve_len = RESERVE_LEN;
         config.write_timeout = PATIENCE;
@@ -198,8 +288,15 @@ impl Started {
         Ok(Self { node, endpoint })
     }
 
-    async fn open(self, name: &'static str, port: u16, credentials: &Credentials) -> anyhow::Result<Region> {
+    async fn open(
+        self,
+        name: &'static str,
+        (number, place): (u32, usize),
+        port: u16,
+        credentials: &Credentials,
+    ) -> anyhow::Result<Region> {
         let Self { node, endpoint } = self;
+        let place = Place { number, place, mesh: endpoint.local_address() };
         let mut config = GatewayConfig::new((Ipv4Addr::LOCALHOST, port).into());
         config.region = name.to_owned();
         let gateway = Gateway::bind(config, node.clone()).await.map_err(|error| not_bound(&error))?;
@@ -210,7 +307,7 @@ impl Started {
         options.timeout = PATIENCE;
         let client = Client::new(options)?;
         let server = Server::run(node.clone(), gateway);
-        Ok(Region { name, node, url, client, server, endpoint })
+        Ok(Region { name, node, url, client, place, server, endpoint })
     }
 }
 
