@@ -1,4 +1,6 @@
-//! A closed loop: every client sends its next request when it has the answer to the one before.
+//! Load: in a closed loop, where every client sends its next request when it has the answer to the one before; or at a
+//! rate, where requests are due at times that no answer moves, and count from when they were due, not from when a client
+//! was free to send them (no coordinated omission).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::random::{Random, bytes};
@@ -52,8 +55,21 @@ pub struct Options {
     pub warm_up: Duration,
     /// Objects that are written first and then read.
     pub keys: u64,
+    /// Requests a second of all clients together, at times of their own; `None`: a closed loop.
+    pub rate: Option<f64>,
     /// Distinguishes the keys of this run from those of others.
     pub run: u64,
+}
+
+/// One request that was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// When it was due, in microseconds since the load began.
+    pub at_us: u64,
+    /// From then to its answer, in microseconds.
+    pub took_us: u64,
+    /// The status (0: no answer).
+    pub status: u16,
 }
 
 /// What came of it.
@@ -75,10 +91,17 @@ pub struct Report {
     pub per_second: f64,
     /// Bytes of bodies a second, in millions.
     pub megabytes_per_second: f64,
-    /// Median latency in microseconds.
+    /// The shortest latency in microseconds.
+    pub min_us: u64,
+    /// The median.
     pub p50_us: u64,
-    /// The latency that 99 % stay below, in microseconds.
+    /// The latency that 90 % stay below.
+    pub p90_us: u64,
+    /// The latency that 99 % stay below.
     pub p99_us: u64,
+    /// Every request, in the order in which they were answered to each client.
+    #[serde(skip)]
+    pub log: Vec<Seen>,
     /// The longest, in microseconds.
     pub max_us: u64,
 }
@@ -107,8 +130,13 @@ const FAILURES_MAX: u32 = 100;
 /// Latencies above a minute count as a minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
+/// Latencies that are kept one by one.
+const LOG_LEN_MAX: usize = 1 << 20;
+
 struct Shared {
     options: Options,
+    began: Instant,
+    schedule: Mutex<Schedule>,
     counted: AtomicBool,
     stop: AtomicBool,
     left: AtomicU64,
@@ -117,6 +145,24 @@ struct Shared {
 struct Tally {
     latencies: Histogram<u64>,
     errors: BTreeMap<u16, u64>,
+    log: Vec<Seen>,
+}
+
+/// When requests are due: a steady rate, each gap between half and one and a half of the mean, so that several
+/// generators do not fall into step.
+struct Schedule {
+    random: Random,
+    next: Instant,
+}
+
+impl Schedule {
+    fn take(&mut self, rate: f64) -> Instant {
+        let due = self.next;
+        #[expect(clippy::cast_precision_loss, reason = "three digits are enough")]
+        let share = 0.5 + self.random.below(1_000) as f64 / 1_000.0;
+        self.next += Duration::try_from_secs_f64(share / rate).unwrap_or(Duration::MAX);
+        due
+    }
 }
 
 /// Makes the bucket, writes what will be read, and measures.
@@ -127,7 +173,10 @@ pub async fn run(options: Options) -> Result<Report, LoadError> {
         Extent::Requests(count) => count,
     };
     let warm = options.warm_up.is_zero();
+    let began = Instant::now();
     let shared = Arc::new(Shared {
+        began,
+        schedule: Mutex::new(Schedule { random: Random::new(options.run), next: began }),
         counted: AtomicBool::new(warm),
         stop: AtomicBool::new(false),
         left: AtomicU64::new(left),
@@ -215,7 +264,10 @@ async fn client(shared: Arc<Shared>, number: usize) -> Tally {
         };
         let (method, sent): (&str, &[u8]) = if writes { ("PUT", &body) } else { ("GET", b"") };
         let mut received = 0;
-        let started = Instant::now();
+        let started = shared.due().await;
+        if shared.stop.load(Ordering::Relaxed) {
+            break;
+        }
         let answer = client
             .send(&Request { method, path: &path, query: "", headers: &[], body: sent }, &mut |piece| {
                 received += piece.len();
@@ -226,13 +278,25 @@ async fn client(shared: Arc<Shared>, number: usize) -> Tally {
         let success = status == 200 && (writes || received == options.size);
         failures = if success { 0 } else { failures + 1 };
         if shared.counted.load(Ordering::Relaxed) {
-            tally.count(success, status, elapsed);
+            tally.count(success, status, elapsed, started - shared.began);
         }
     }
     tally
 }
 
 impl Shared {
+    /// Waits until the next request is due, and says since when it counts: in a closed loop, or where a client waited for
+    /// its time, from now (timers are coarser than an answer is late); where no client was free in time, from that time.
+    async fn due(&self) -> Instant {
+        let Some(rate) = self.options.rate else { return Instant::now() };
+        let due = self.schedule.lock().take(rate);
+        if due < Instant::now() {
+            return due;
+        }
+        tokio::time::sleep_until(due.into()).await;
+        Instant::now()
+    }
+
     /// Takes one of the requests that are left to be made.
     fn take(&self) -> bool {
         matches!(self.options.extent, Extent::Time(_))
@@ -244,13 +308,17 @@ impl Tally {
     fn new() -> Self {
         let latencies =
             Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("1 is below a minute, 3 digits are allowed");
-        Self { latencies, errors: BTreeMap::new() }
+        Self { latencies, errors: BTreeMap::new(), log: Vec::new() }
     }
 
-    fn count(&mut self, success: bool, status: u16, elapsed: Duration) {
+    fn count(&mut self, success: bool, status: u16, elapsed: Duration, since: Duration) {
+        let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let took_us = us(elapsed).clamp(1, LATENCY_US_MAX);
+        if self.log.len() < LOG_LEN_MAX {
+            self.log.push(Seen { at_us: us(since), took_us, status });
+        }
         if success {
-            self.latencies
-                .saturating_record(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).clamp(1, LATENCY_US_MAX));
+            self.latencies.saturating_record(took_us);
         } else {
             *self.errors.entry(status).or_default() += 1;
         }
@@ -258,6 +326,7 @@ impl Tally {
 
     fn add(&mut self, other: &Self) {
         self.latencies.add(&other.latencies).expect("all histograms have the same bounds");
+        self.log.extend_from_slice(&other.log);
         for (status, count) in &other.errors {
             *self.errors.entry(*status).or_default() += count;
         }
@@ -282,9 +351,12 @@ impl Tally {
             errors: self.errors,
             per_second,
             megabytes_per_second,
+            min_us: self.latencies.min(),
             p50_us: self.latencies.value_at_quantile(0.5),
+            p90_us: self.latencies.value_at_quantile(0.9),
             p99_us: self.latencies.value_at_quantile(0.99),
             max_us: self.latencies.max(),
+            log: self.log,
         })
     }
 }

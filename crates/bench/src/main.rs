@@ -1,15 +1,16 @@
 //! `bench`: measures an S3 endpoint and prints what it saw.
 #![allow(clippy::print_stdout, reason = "a command line tool speaks")]
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
-use bench::load::{Extent, Op, Options, Report, run};
+use bench::load::{Extent, Op, Options, Report, Seen, run};
 use bench::s3::Target;
 use bench::sign::Payload;
 use clap::{Parser, ValueEnum};
 
-/// Closed-loop load on an S3 endpoint over plain HTTP.
+/// Load on an S3 endpoint over plain HTTP: a closed loop, or with --rate an open one.
 #[derive(Parser, Debug)]
 #[command(name = "bench")]
 struct Arguments {
@@ -46,6 +47,12 @@ struct Arguments {
     /// Objects to write first, for reads.
     #[arg(long, default_value_t = 1000)]
     keys: u64,
+    /// Requests a second of all clients together, whatever the answers take: latencies count from when each was due.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Write a line for every counted request to this file: when it was due and how long it took in microseconds, status.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
     /// Sign the bodies (SHA-256), instead of UNSIGNED-PAYLOAD.
     #[arg(long)]
     signed: bool,
@@ -84,7 +91,13 @@ fn main() -> anyhow::Result<()> {
     };
     let runtime = builder.enable_all().build().context("no runtime could be started")?;
     let options = options(&arguments)?;
-    let report = runtime.block_on(run(options))?;
+    let mut report = runtime.block_on(run(options))?;
+    if let Some(path) = &arguments.log {
+        report.log.sort_unstable_by_key(|seen| seen.at_us);
+        let line = |seen: &Seen| format!("{},{},{}\n", seen.at_us, seen.took_us, seen.status);
+        let lines: String = report.log.iter().map(line).collect();
+        std::fs::write(path, format!("at_us,took_us,status\n{lines}")).with_context(|| path.display().to_string())?;
+    }
     if arguments.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -119,7 +132,9 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         },
         warm_up: Duration::try_from_secs_f64(arguments.warm_up).context("--warm-up")?,
         keys: arguments.keys.max(1),
-        run: run.as_secs(),
+        rate: arguments.rate.filter(|rate| *rate > 0.0),
+        // Several generators may start within one second.
+        run: run.as_secs() << 24 | u64::from(std::process::id()),
     })
 }
 

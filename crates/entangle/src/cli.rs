@@ -192,6 +192,8 @@ pub(crate) enum ClusterCommand {
     Zone(ClusterZoneArgs),
     /// Turn on what a newer build brought, once all members run it
     Upgrade(ClusterNodesArgs),
+    /// Set how many members may fail: fewer than can make writes of five and more faster
+    Faults(ClusterFaultsArgs),
 }
 
 /// `entangle cluster zone`
@@ -235,6 +237,16 @@ pub(crate) struct ClusterReplaceArgs {
     /// The node that comes in its place
     pub(crate) new: String,
     /// A member that stays
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+/// `entangle cluster faults`
+#[derive(Args, Debug)]
+pub(crate) struct ClusterFaultsArgs {
+    /// From 1 up to less than half of the members
+    pub(crate) number: u32,
+    /// A member
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
 }

@@ -59,6 +59,7 @@ fn options(args: &BenchArgs, remote: &Remote, environment: &Environment) -> Resu
         extent: Extent::Time(Duration::from_secs(u64::from(args.seconds))),
         warm_up: WARM_UP,
         keys: u64::from(args.objects),
+        rate: None,
         run,
     })
 }

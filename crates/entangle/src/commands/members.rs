@@ -1,8 +1,8 @@
-//! `entangle cluster nodes`, `add`, `remove`, `replace` and `upgrade`
+//! `entangle cluster nodes`, `add`, `remove`, `replace`, `faults` and `upgrade`
 
 use serde_json::{Value, json};
 
-use crate::cli::{ClusterChangeArgs, ClusterNodesArgs, ClusterReplaceArgs, RemoteArgs};
+use crate::cli::{ClusterChangeArgs, ClusterFaultsArgs, ClusterNodesArgs, ClusterReplaceArgs, RemoteArgs};
 use crate::console::{Console, Report, columns};
 use crate::remote::Remote;
 use crate::settings::Environment;
@@ -47,6 +47,14 @@ pub(super) async fn run_upgrade(
     environment: &Environment,
 ) -> anyhow::Result<Report> {
     change(&args.remote, &json!({ "upgrade": true }), console, environment).await
+}
+
+pub(super) async fn run_faults(
+    args: &ClusterFaultsArgs,
+    console: Console,
+    environment: &Environment,
+) -> anyhow::Result<Report> {
+    change(&args.remote, &json!({ "faults": args.number }), console, environment).await
 }
 
 async fn change(

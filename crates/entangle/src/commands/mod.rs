@@ -31,6 +31,7 @@ pub(crate) async fn run(command: Command, console: Console, environment: &Enviro
         Command::Cluster(ClusterCommand::Upgrade(args)) => members::run_upgrade(&args, console, environment).await,
         Command::Cluster(ClusterCommand::Zones(args)) => zones::run_zones(&args, console, environment).await,
         Command::Cluster(ClusterCommand::Zone(args)) => zones::run_zone(&args, console, environment).await,
+        Command::Cluster(ClusterCommand::Faults(args)) => members::run_faults(&args, console, environment).await,
         Command::Status(args) => status::run(&args, console, environment).await,
         Command::Receipt(ReceiptCommand::Get(args)) => receipt::run_get(&args, environment).await,
         Command::Receipt(ReceiptCommand::Verify(args)) => receipt::run_verify(&args, console, environment),
