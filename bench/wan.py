@@ -207,10 +207,13 @@ class Entangle:
             self.ask(first, "cluster", "zone", f"s3://{BUCKET}", "--leases", self.options.leases)
 
     def add(self, first, region):
-        with contextlib.suppress(SystemExit):
+        try:
             self.ask(first, "cluster", "add", region)
-            return True
-        return False
+        except SystemExit as refused:
+            say(f"  again: {refused}".rstrip())
+            time.sleep(0.5)
+            return False
+        return True
 
     def until_ready(self, region):
         until(f"{region} is ready", 90, lambda: self.wan.get(region, ADMIN_PORT, "/readyz")[0] == 200)
@@ -322,9 +325,11 @@ def measure(system, name):
     for region in wan.regions:
         put, get, limit = writes[region], reads[region], reach[region]
         bound = limit["limit_ms"] * 1.05 + 5
-        flushes = after[region]["entangle_journal_flushes_total"] - before[region]["entangle_journal_flushes_total"]
+        rose = lambda name: after[region][f"entangle_journal_{name}_total"] - before[region][f"entangle_journal_{name}_total"]
+        flushes = rose("flushes")
         one = {**limit, "bound_ms": bound, "put": put, "get": get, "passes": put["p50_us"] / 1000 <= bound}
         one["flushes_per_second"] = flushes / (put["seconds"] + low["warm_up"])
+        one["flush_mean_ms"] = rose("flush_microseconds") / max(1, flushes) / 1000
         one["loopback_get"] = lone.get(region) or lone[wan.regions[0]]
         if options.leases:
             one["get_passes"] = get["p50_us"] - one["loopback_get"]["p50_us"] <= 1000
@@ -351,11 +356,11 @@ def show(out, result):
             + ["pass" if one["passes"] else "FAIL", f"{put['p50_us'] / 1000 - one['limit_measured_ms']:+.1f}"]
             + [f"{get['p50_us'] / 1000:.2f}", f"{get['p99_us'] / 1000:.2f}", f"{one['loopback_get']['p50_us'] / 1000:.2f}"]
             + ([] if "get_passes" not in one else ["pass" if one["get_passes"] else "FAIL"])
-            + [failed, f"{one['flushes_per_second']:.0f}"]
+            + [failed, f"{one['flushes_per_second']:.0f}", f"{one['flush_mean_ms']:.1f}"]
         )
     head = ["region", "majority", "limit", "PUT p50", "p90", "p99", "bound", "", "over limit", "GET p50", "p99", "loopback GET"]
     head += ["GET"] if result["leases"] else []
-    table(out, [*head, "failed", "flushes/s"], rows)
+    table(out, [*head, "failed", "flushes/s", "mean flush"], rows)
     if result["late_us"]:
         mean, worst = result["late_us"]
         print(f"The emulator handed packets over {mean:.0f} µs late on average, {worst:.0f} at worst.\n", file=out)
@@ -395,6 +400,7 @@ def arguments():
     parser.add_argument("--faults", type=int, help="members that may fail, where it is not to be as many as can")
     parser.add_argument("--leases", metavar="WHO", help="leases of the bucket: as `entangle cluster zone --leases` takes it")
     parser.add_argument("--flush-ms", type=int, default=0, help="delay every flush by so much")
+    parser.add_argument("--folder", type=pathlib.Path, metavar="DIR", help="where the nodes keep their data: on the disk that is to be measured")
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="keep tables, JSON and the latency of every request here")
     return parser.parse_args(sys.argv[2:])
 
@@ -406,7 +412,7 @@ def main():
         needs(options.wan)
     except Unmet as unmet:
         raise SystemExit(f"wan: {unmet}") from None
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="entangle-wan-"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="entangle-wan-", dir=options.folder))
     options.out = (options.out or folder / "out").resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     report = {**machine(), "results": []}

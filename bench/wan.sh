@@ -5,7 +5,7 @@
 #   ENTANGLE_WAN=path/to/wan bench/wan.sh              three networks, about a minute and a half each
 #   bench/wan.sh --wan path/to/wan gcp3 aws5           some: gcp3, aws5, sample
 #   bench/wan.sh --faults 1 aws5                       one of the five may fail: a smaller fast quorum
-#   bench/wan.sh --leases everywhere --out results     with read leases; tables, JSON and every latency are kept
+#   bench/wan.sh --leases everyone --out results     with read leases; tables, JSON and every latency are kept
 #   bench/wan.sh --flush-ms 5                          every flush takes 5 ms longer
 #
 # Ends with 3 when a median is over its bound (limit + 5 % + 5 ms), with 1 when something is missing or fails.
