@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use dace::{Claims, Entry, Hello, HelloError, Membership, Notice, StreamError, Vouched};
 use tokio::runtime::Handle;
@@ -30,6 +31,8 @@ const HINTS_NS: u64 = 100 * MS;
 /// Between two beats while something waits for promises, and while nothing does.
 const BEAT_BUSY_NS: u64 = 5 * MS;
 const BEAT_IDLE_NS: u64 = 50 * MS;
+/// How much longer than the way a proposal may take, with `f >= 2`: it is flushed first, and clocks differ.
+const PROMISE_SLACK_NS: u64 = 20 * MS;
 /// A peer that was silent for so long is suspected.
 const SILENCE_NS: u64 = 1_000 * MS;
 /// How long a replica waits for the last of the others to vouch for it, when those that did would do.
@@ -471,10 +474,9 @@ impl Loop {
         consensus.prefer(&order);
         let n = membership.members.len();
         let f = usize::try_from(membership.f).unwrap_or(0);
-        let fast = (n / 2 + 1).max(n / 2 + f);
-        let farthest = near.get(fast.saturating_sub(2)).and_then(|(delay, _)| *delay).unwrap_or_default();
-        let one_way = u64::try_from(farthest.as_nanos() / 2).unwrap_or(AHEAD_NS_MAX).min(AHEAD_NS_MAX);
-        consensus.set_distances(one_way, if f >= 2 { one_way } else { 0 });
+        let delays: Vec<Option<Duration>> = near.iter().map(|(delay, _)| *delay).collect();
+        let (ahead_ns, promise_lag_ns) = distances(n, f, &delays);
+        consensus.set_distances(ahead_ns, promise_lag_ns);
         let reachable = self.neighbours.reachable(self.shared.replica, &membership);
         self.shared.reachable.store(reachable, Ordering::Relaxed);
         let suspects = self.neighbours.suspects();
@@ -589,6 +591,34 @@ impl Loop {
     }
 }
 
+/// How far ahead proposals of a busy slot begin, and how far promises stay behind the clock, in ns: of the round trips to the
+/// others, nearest first.
+fn distances(n: usize, f: usize, delays: &[Option<Duration>]) -> (u64, u64) {
+    let one_way = |trip: Duration| u64::try_from(trip.as_nanos() / 2).unwrap_or(AHEAD_NS_MAX).min(AHEAD_NS_MAX);
+    let fast = (n / 2 + 1).max(n / 2 + f);
+    let farthest = delays.get(fast.saturating_sub(2)).copied().flatten().map_or(0, one_way);
+    // Who is far from its quorum counts on members that are near to theirs: a promise that has passed the time of its
+    // proposal before that comes costs it the fast path.
+    let longest = delays.iter().flatten().copied().max().map_or(0, one_way);
+    (farthest, if f >= 2 { longest + PROMISE_SLACK_NS } else { 0 })
+}
+
 fn refusal(from: ReplicaId, reason: &str) -> String {
     format!("replica {from} refuses this one for good: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_wait_for_the_farthest_coordinator_where_proposals_must_be_equal() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        // Frankfurt's: Dublin, Virginia, Oregon, Tokyo. Its own quorum of four ends at Oregon, but Tokyo counts on it, too.
+        let near = [ms(25), ms(86), ms(158), ms(230)];
+        assert_eq!(distances(5, 2, &near), (79 * MS, 115 * MS + PROMISE_SLACK_NS));
+        assert_eq!(distances(5, 1, &near), (43 * MS, 0));
+        assert_eq!(distances(5, 2, &[ms(25), ms(86), None, None]), (0, 43 * MS + PROMISE_SLACK_NS));
+        assert_eq!(distances(1, 0, &[]), (0, 0));
+    }
 }
