@@ -111,6 +111,11 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the client knows what came of it.
+    pub(super) fn is_answer(self) -> bool {
+        !matches!(self, Self::Declined | Self::Unknown)
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Done | Self::Saw(_) => "acknowledged",

@@ -12,6 +12,7 @@ mod history;
 mod node;
 mod plan;
 mod relay;
+mod rolling;
 mod settle;
 mod summary;
 mod worker;
@@ -32,6 +33,7 @@ use settle::Roots;
 use worker::{Known, Shared, Worker};
 use world::World;
 
+pub use rolling::{Rolling, roll};
 pub use summary::Summary;
 
 /// After a fault every place serves again within this.

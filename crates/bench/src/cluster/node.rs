@@ -51,6 +51,11 @@ impl Node {
         format!("http://127.0.0.1:{}", self.s3_port)
     }
 
+    /// Takes another build from the next start on.
+    pub(super) fn build(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.binary);
+    }
+
     /// Makes it the first of a cluster.
     pub(super) fn found(&self) -> anyhow::Result<()> {
         let mut command = self.command();

@@ -92,6 +92,18 @@ impl fmt::Display for Summary {
             let count = |outcome| self.tally.get(&(action, outcome)).copied().unwrap_or(0).to_string();
             writeln!(f, "| {action} | {} |", outcomes.map(count).join(" | "))?;
         }
+        self.write_faults(f)?;
+        let (keys, undecided) = (self.keys, self.undecided);
+        writeln!(f, "\n{keys} keys have linearizable histories, {undecided} were given up.")?;
+        writeln!(f, "Roots were compared at {} sizes of the log; all members agree at {}.", self.roots, self.log)
+    }
+}
+
+impl Summary {
+    fn write_faults(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kinds.is_empty() {
+            return Ok(());
+        }
         let total: u64 = self.kinds.values().map(|kind| kind.count).sum();
         writeln!(f, "\n{total} faults. The longest spans of any of a kind, in seconds: without an acknowledged write")?;
         writeln!(f, "anywhere, at a node that was not struck, at any node; from its end until all nodes served.\n")?;
@@ -102,9 +114,7 @@ impl fmt::Display for Summary {
             let (anywhere, any, back) = (seconds(kind.anywhere), seconds(kind.any), seconds(kind.back));
             writeln!(f, "| {name} | {} | {anywhere:.2} | {spared} | {any:.2} | {back:.2} |", kind.count)?;
         }
-        let (keys, undecided) = (self.keys, self.undecided);
-        writeln!(f, "\n{keys} keys have linearizable histories, {undecided} were given up.")?;
-        writeln!(f, "Roots were compared at {} sizes of the log; all members agree at {}.", self.roots, self.log)
+        Ok(())
     }
 }
 

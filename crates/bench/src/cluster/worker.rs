@@ -11,6 +11,7 @@ use http::{HeaderValue, Method};
 use parking_lot::{Mutex, RwLock};
 
 use super::history::{Action, Call, Condition, History, Key, Micros, Outcome, Value};
+use super::rolling::Second;
 use crate::random::Random;
 
 /// The bucket of the run.
@@ -32,6 +33,10 @@ pub(super) struct Shared {
     pub(super) ending: AtomicBool,
     /// What was seen that cannot be, beside what the history shows.
     pub(super) violations: Mutex<Vec<String>>,
+    /// Whether clients ask once more, at another node, what theirs did not answer; then one of the two has to.
+    asks_twice: bool,
+    /// How often they did.
+    pub(super) second: Second,
 }
 
 struct Place {
@@ -56,7 +61,15 @@ impl Shared {
             history: History::default(),
             ending: AtomicBool::new(false),
             violations: Mutex::new(Vec::new()),
+            asks_twice: false,
+            second: Second::default(),
         }
+    }
+
+    /// Has clients ask once more at another node.
+    pub(super) fn asking_twice(mut self) -> Self {
+        self.asks_twice = true;
+        self
     }
 
     pub(super) fn now(&self) -> Micros {
@@ -325,16 +338,40 @@ impl Worker {
     async fn call(&self, key: Key, action: Action) -> Outcome {
         let shared = &self.shared;
         let begin = shared.now();
+        let first = self.call_at(self.place, key, action).await;
+        if !shared.asks_twice {
+            return first;
+        }
+        if first.is_answer() {
+            shared.second.note(false, shared.now() - begin);
+            return first;
+        }
+        let other = (self.place + 1) % shared.places();
+        let second = self.call_at(other, key, action).await;
+        shared.second.note(true, shared.now() - begin);
+        if !second.is_answer() {
+            let said = |place: usize, outcome: Outcome| {
+                format!("{} at place {} ({})", outcome.name(), place + 1, shared.excuse(place))
+            };
+            let (one, two) = (said(self.place, first), said(other, second));
+            shared.violated(format!("{} of {key} failed: {one}, then {two}", action.name()));
+        }
+        second
+    }
+
+    async fn call_at(&self, place: usize, key: Key, action: Action) -> Outcome {
+        let shared = &self.shared;
+        let begin = shared.now();
         let outcome = match action {
-            Action::Get => return shared.get(self.place, key).await,
-            Action::List => return shared.list(self.place, key.generation, &self.known).await,
-            Action::Delete => shared.delete(self.place, key).await,
+            Action::Get => return shared.get(place, key).await,
+            Action::List => return shared.list(place, key.generation, &self.known).await,
+            Action::Delete => shared.delete(place, key).await,
             Action::Put(condition, value) => {
                 self.known.note(value);
-                shared.put(self.place, key, condition, value).await
+                shared.put(place, key, condition, value).await
             }
         };
-        shared.record(Call { key, place: self.place, begin, end: shared.now(), action, outcome });
+        shared.record(Call { key, place, begin, end: shared.now(), action, outcome });
         outcome
     }
 

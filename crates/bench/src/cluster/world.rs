@@ -167,8 +167,19 @@ impl World {
         places.iter().try_for_each(|place| self.nodes[*place].signal(signal))
     }
 
+    /// SIGTERM, and a start, of another build if one is given.
+    pub(super) async fn restart(&mut self, place: usize, build: Option<&Path>) -> anyhow::Result<()> {
+        self.nodes[place].stop().await?;
+        if let Some(build) = build {
+            self.nodes[place].build(build);
+            // Those that come later are of it, too.
+            build.clone_into(&mut self.binary);
+        }
+        self.nodes[place].start(None)
+    }
+
     /// A fresh node comes in the place of one, which leaves alive, or is dead and does not come back.
-    async fn replace(
+    pub(super) async fn replace(
         &mut self,
         place: usize,
         is_dead: bool,
