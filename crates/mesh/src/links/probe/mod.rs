@@ -1,6 +1,7 @@
 //! What is known of a link: delay, loss, bytes, suspicion.
 
 mod datagram;
+mod detector;
 mod record;
 mod suspicion;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use types::ReplicaId;
 
+pub use detector::{Detector, Patience};
 pub use suspicion::Suspicion;
 
 pub(super) use datagram::Datagram;

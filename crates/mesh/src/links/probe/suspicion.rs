@@ -44,8 +44,14 @@ impl Suspicion {
 
     /// Something of the peer arrived.
     pub fn arrived(&mut self, now: Duration) {
-        let interval = now.saturating_sub(self.last).as_secs_f64();
+        let interval = now.saturating_sub(self.last);
         self.last = self.last.max(now);
+        self.learn(interval);
+    }
+
+    /// Takes an interval as one between two arrivals.
+    pub(super) fn learn(&mut self, interval: Duration) {
+        let interval = interval.as_secs_f64();
         if self.intervals.len() == MESH_SAMPLES_MAX
             && let Some(oldest) = self.intervals.pop_front()
         {
@@ -60,9 +66,13 @@ impl Suspicion {
     /// φ now: 0 is no suspicion; 1 means that one in ten such silences is harmless, 8 one in a hundred million.
     #[must_use]
     pub fn phi(&self, now: Duration) -> f64 {
+        self.phi_of(now.saturating_sub(self.last))
+    }
+
+    /// φ of a silence.
+    pub(super) fn phi_of(&self, silence: Duration) -> f64 {
         let (mean, deviation) = self.expected();
-        let silence = now.saturating_sub(self.last).as_secs_f64();
-        let y = (silence - mean) / deviation;
+        let y = (silence.as_secs_f64() - mean) / deviation;
         let exponent = y * (1.5976 + 0.070_56 * y * y);
         // -log10(1 / (1 + e^x)), without overflow for large x
         let phi = if exponent > 30.0 { exponent } else { exponent.exp().ln_1p() } / core::f64::consts::LN_10;
@@ -75,7 +85,7 @@ impl Suspicion {
         let (mut low, mut high) = (0.0_f64, 3600.0_f64);
         for _ in 0..50 {
             let middle = f64::midpoint(low, high);
-            let reached = self.phi(self.last + Duration::from_secs_f64(middle)) >= threshold;
+            let reached = self.phi_of(Duration::from_secs_f64(middle)) >= threshold;
             if reached { high = middle } else { low = middle }
         }
         Duration::from_secs_f64(high)
