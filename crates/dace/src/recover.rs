@@ -36,8 +36,12 @@ impl Core {
         let rank = ((self.me + n - coordinator) % n) as u64;
         let attempts = self.commands.at(id).map_or(0, |known| known.attempts.min(BACK_OFF_MAX));
         let unit = self.timing.recover_ns;
-        let first = if suspected { unit / 8 } else { unit };
-        first + unit / 2 * rank + unit / 2 * ((1 << attempts) - 1)
+        let again = unit / 2 * ((1 << attempts) - 1);
+        if suspected {
+            // The time-out is over already: the first behind the coordinator begins at once, the next one soon.
+            return unit / 8 * rank.saturating_sub(1) + again;
+        }
+        unit + unit / 2 * rank + again
     }
 
     /// A recovery is due in `ns`.
@@ -93,7 +97,10 @@ impl Core {
             return;
         }
         let ready = known.payload.is_some() && known.endorsed && (known.attached.is_some() || !only_attached);
-        known.attempts = known.attempts.saturating_add(1);
+        if ready {
+            // What cannot begin yet needs no back-off.
+            known.attempts = known.attempts.saturating_add(1);
+        }
         self.recover_in(self.recovery_delay(id, false), id);
         if !ready || self.phase != Phase::Running {
             return;
