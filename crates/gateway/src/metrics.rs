@@ -159,6 +159,8 @@ impl Collector for NodeCollector {
         counter("reads_leased", "Reads answered under a lease, without a message", None, counters.leased_reads)?;
         counter("reads_quorum", "Reads for which a quorum was asked", None, counters.quorum_reads)?;
         counter("writes_forwarded", "Writes that the home of their zone coordinated", None, counters.forwarded_writes)?;
+        counter("suspicions", "Times that another node was taken for failed", None, counters.suspicions)?;
+        counter("false_suspicions", "Suspected nodes heard again on the same link", None, counters.false_suspicions)?;
         let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: u64| {
             let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             metric.encode(encoder.encode_descriptor(name, help, unit, metric.metric_type())?)

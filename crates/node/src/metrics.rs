@@ -15,6 +15,8 @@ pub struct Metrics {
     leased_reads: AtomicU64,
     quorum_reads: AtomicU64,
     forwarded_writes: AtomicU64,
+    suspicions: AtomicU64,
+    false_suspicions: AtomicU64,
 }
 
 /// The counters at one instant.
@@ -40,6 +42,10 @@ pub struct MetricsSnapshot {
     pub quorum_reads: u64,
     /// Writes that the home of their zone coordinated for this node.
     pub forwarded_writes: u64,
+    /// How often a peer came under suspicion.
+    pub suspicions: u64,
+    /// How often one was suspected for its silence alone and heard again on the same link.
+    pub false_suspicions: u64,
 }
 
 impl Metrics {
@@ -73,6 +79,14 @@ impl Metrics {
         self.forwarded_writes.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn suspected(&self) {
+        self.suspicions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn suspected_falsely(&self) {
+        self.false_suspicions.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn collected(&self, count: u64) {
         self.collected_bodies.fetch_add(count, Ordering::Relaxed);
     }
@@ -92,6 +106,8 @@ impl Metrics {
             leased_reads: read(&self.leased_reads),
             quorum_reads: read(&self.quorum_reads),
             forwarded_writes: read(&self.forwarded_writes),
+            suspicions: read(&self.suspicions),
+            false_suspicions: read(&self.false_suspicions),
         }
     }
 }

@@ -5,6 +5,7 @@ use store::state::State as _;
 
 use crate::metrics::MetricsSnapshot;
 use crate::node::Node;
+use crate::peer::PeerAccount;
 
 /// The state of a node, for people and programs. Field names are part of the API (`docs/cli.md`).
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +42,8 @@ pub struct NodeStatus {
     pub journal: JournalStatus,
     /// Memory and disk.
     pub space: SpaceStatus,
+    /// What it thinks of the other nodes.
+    pub peers: Vec<PeerAccount>,
     /// Counters since the start.
     pub counters: MetricsSnapshot,
 }
@@ -128,6 +131,7 @@ impl Node {
                 overlay_len: shared.overlay.len() as u64,
                 cache_len: shared.cache.len(),
             },
+            peers: shared.peers.accounts(),
             counters: shared.metrics.snapshot(),
         }
     }

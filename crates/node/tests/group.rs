@@ -12,6 +12,8 @@ use node::{Node, WriteError};
 use types::{Outcome, Refusal};
 
 const NO_DELAY: Duration = Duration::ZERO;
+/// What must come comes within this, whatever else the machine does.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a linearizable GET gives.
 async fn read(node: &Node, key: &str) -> Option<Vec<u8>> {
@@ -102,6 +104,55 @@ async fn a_minority_says_why_it_takes_no_writes_and_comes_back_by_itself() {
     group.is_ready(1).await;
     assert_eq!(read(group.node(1), "key").await, Some(b"new".to_vec()));
     group.have_one_ledger().await;
+    group.stop().await;
+}
+
+/// What a member thinks of another one.
+fn thinks(node: &Node, of: u32) -> node::peer::PeerAccount {
+    node.status().peers.into_iter().find(|account| account.replica == of).expect("it knows it")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_not_heard_is_suspected_and_writes_go_on_without_it() {
+    let group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    let before = thinks(group.node(1), 3);
+    assert!(!before.suspected, "{before:?}");
+    group.net.cut(3, 1);
+    cluster::within(PATIENCE, async || thinks(group.node(1), 3).suspected.then_some(())).await;
+    // With 3 in a fast quorum each of these would wait for the core to give up on it: 500 ms.
+    let began = std::time::Instant::now();
+    for round in 0..20 {
+        put(group.node(1), "photos", &format!("key {round}"), b"1").await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    group.net.mend(3, 1);
+    let after = cluster::within(PATIENCE, async || {
+        let account = thinks(group.node(1), 3);
+        (!account.suspected).then_some(account)
+    })
+    .await;
+    assert_eq!(after.false_suspicions, before.false_suspicions + 1, "it was there all the time");
+    assert!(group.node(1).status().counters.false_suspicions > before.false_suspicions);
+    group.stop().await;
+}
+
+/// It waits for no time-out: neither for that of a hello without an answer, nor for members that could not vouch for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_starts_again_serves_at_once() {
+    let mut group = Group::start(3, 1, NO_DELAY).await;
+    create_bucket(group.node(1), "photos").await;
+    let mut quickest = Duration::MAX;
+    for round in 0..3 {
+        group.stop_node(3).await;
+        put(group.node(1), "photos", &format!("key {round}"), b"1").await;
+        group.start_node(3);
+        let began = std::time::Instant::now();
+        group.is_ready(3).await;
+        put(group.node(3), "photos", &format!("mine {round}"), b"2").await;
+        quickest = quickest.min(began.elapsed());
+    }
+    assert!(quickest < Duration::from_millis(1_500), "{quickest:?}");
     group.stop().await;
 }
 

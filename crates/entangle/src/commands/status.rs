@@ -10,9 +10,6 @@ use crate::exit::Exit;
 use crate::remote::Remote;
 use crate::settings::Environment;
 
-/// Suspicion from which a link is called suspected: one in a hundred thousand that the peer only is late.
-const SUSPECT: f64 = 5.0;
-
 pub(super) async fn run(args: &StatusArgs, console: Console, environment: &Environment) -> anyhow::Result<Report> {
     let remote = Remote::open(&args.remote, environment)?;
     let status = remote.client.status().await.map_err(|error| remote.failure(&error))?;
@@ -62,16 +59,18 @@ fn describe(status: &Value, endpoint: &str, ready: bool, console: Console) -> St
             ),
         ),
     ];
-    head + &columns(style, &rows) + &links(&status["mesh"], console)
+    head + &columns(style, &rows) + &links(&status["mesh"], &status["peers"], console)
 }
 
-/// A table of the links to other nodes; nothing where there are none.
-fn links(mesh: &Value, console: Console) -> String {
+/// Columns of the table of links.
+const COLUMNS: usize = 10;
+
+/// A table of the links to other nodes; nothing where there are none. `accounts`: what the node thinks of them.
+fn links(mesh: &Value, accounts: &Value, console: Console) -> String {
     let Some(peers) = mesh["peers"].as_array().filter(|peers| !peers.is_empty()) else { return String::new() };
     let style = console.style;
-    let mut rows: Vec<[String; 9]> = vec![
-        ["link to", "p50", "p90", "p99", "loss", "sent", "received", "sent again", "certificate"].map(str::to_owned),
-    ];
+    let head = ["link to", "p50", "p90", "p99", "loss", "bandwidth", "sent", "received", "sent again", "certificate"];
+    let mut rows: Vec<[String; COLUMNS]> = vec![head.map(str::to_owned)];
     let mut notes = String::new();
     for peer in peers {
         let name = format!("{} (r{})", peer["name"].as_str().unwrap_or("?"), peer["replica"]);
@@ -82,11 +81,17 @@ fn links(mesh: &Value, console: Console) -> String {
         let amount = |name: &str| peer[name].as_u64().map_or_else(|| "-".to_owned(), bytes);
         let loss = peer["loss"].as_f64().map_or_else(|| "-".to_owned(), |loss| format!("{:.1} %", loss * 100.0));
         let days = peer["certificate_days_left"].as_i64().map_or_else(|| "-".to_owned(), |days| format!("{days} days"));
+        let account = accounts.as_array().into_iter().flatten().find(|account| account["replica"] == peer["replica"]);
+        let account = account.unwrap_or(&Value::Null);
         if peer["up"] != true {
             let trouble = peer["trouble"].as_str().unwrap_or("nothing was heard of it yet");
             notes.push_str(&format!("  {} {name}: {trouble}\n", style.bad("no link to")));
-        } else if peer["suspicion"].as_f64().is_some_and(|phi| phi >= SUSPECT) {
-            notes.push_str(&format!("  {} {name}: its probes do not come\n", style.bad("suspected")));
+        } else if account["suspected"] == true {
+            notes.push_str(&format!("  {} {name}: it has not started, or is silent\n", style.bad("suspected")));
+        }
+        if let Some(times) = account["false_suspicions"].as_u64().filter(|times| *times > 0) {
+            let after = &account["suspected_after_ms"];
+            notes.push_str(&format!("  {name}: suspected {times} times and heard again; now after {after} ms\n"));
         }
         rows.push([
             name,
@@ -94,6 +99,7 @@ fn links(mesh: &Value, console: Console) -> String {
             delay("p90"),
             delay("p99"),
             loss,
+            peer["bandwidth_bytes_per_s"].as_u64().map_or_else(|| "-".to_owned(), |rate| bytes(rate) + "/s"),
             amount("bytes_sent"),
             amount("bytes_received"),
             amount("bytes_retransmitted"),
@@ -111,9 +117,9 @@ fn links(mesh: &Value, console: Console) -> String {
 }
 
 /// The first row is the head; the first column is aligned left, the others right.
-fn table(style: Style, rows: &[[String; 9]]) -> String {
+fn table(style: Style, rows: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let line = |row: &[String; 9]| {
+    let line = |row: &[String; COLUMNS]| {
         let mut line = format!("  {:<width$}", row[0], width = width(0));
         for (column, cell) in row.iter().enumerate().skip(1) {
             line.push_str(&format!("  {cell:>width$}", width = width(column)));
@@ -149,21 +155,27 @@ mod tests {
             {
                 "replica": 2, "name": "b", "up": true, "loss": 0.015, "suspicion": 9.0,
                 "round_trip_us": { "p50": 75_640, "p90": 80_000, "p99": 99_950 }, "key_exchange": "X25519MLKEM768",
+                "bandwidth_bytes_per_s": 3 << 20,
                 "certificate_days_left": 89, "bytes_sent": 2048, "bytes_received": 10, "bytes_retransmitted": 0,
             },
             { "replica": 13, "name": "c", "up": false, "trouble": "no answer" },
         ]});
+        let accounts = json!([
+            { "replica": 2, "suspected": true, "suspected_after_ms": 161, "false_suspicions": 3 },
+            { "replica": 13, "suspected": true, "suspected_after_ms": 150, "false_suspicions": 0 },
+        ]);
         assert_eq!(
-            links(&mesh, console),
+            links(&mesh, &accounts, console),
             "
-  link to      p50      p90      p99   loss     sent  received  sent again  certificate
-  b (r2)   75.6 ms  80.0 ms  99.9 ms  1.5 %  2.0 KiB      10 B         0 B      89 days
-  c (r13)        -        -        -      -        -         -           -            -
+  link to      p50      p90      p99   loss  bandwidth     sent  received  sent again  certificate
+  b (r2)   75.6 ms  80.0 ms  99.9 ms  1.5 %  3.0 MiB/s  2.0 KiB      10 B         0 B      89 days
+  c (r13)        -        -        -      -          -        -         -           -            -
   key exchange X25519MLKEM768
-  suspected b (r2): its probes do not come
+  suspected b (r2): it has not started, or is silent
+  b (r2): suspected 3 times and heard again; now after 161 ms
   no link to c (r13): no answer
 "
         );
-        assert_eq!(links(&Value::Null, console), "");
+        assert_eq!(links(&Value::Null, &Value::Null, console), "");
     }
 }

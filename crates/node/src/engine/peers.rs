@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dace::{Claims, Entry, Hello, HelloError, Membership, Notice, StreamError, Vouched};
+use mesh::links::probe::{Detector, Patience};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use types::limits::AHEAD_NS_MAX;
@@ -18,7 +19,7 @@ use crate::clock;
 use crate::keys::random;
 use crate::peer::feed::Feed;
 use crate::peer::wire::{Frame, Piece};
-use crate::peer::{Heard, Link};
+use crate::peer::{Heard, Link, PeerAccount};
 use crate::replica::overlay::Layered;
 
 const MS: u64 = 1_000_000;
@@ -33,8 +34,19 @@ const BEAT_BUSY_NS: u64 = 5 * MS;
 const BEAT_IDLE_NS: u64 = 50 * MS;
 /// How much longer than the way a proposal may take, with `f >= 2`: it is flushed first, and clocks differ.
 const PROMISE_SLACK_NS: u64 = 20 * MS;
-/// A peer that was silent for so long is suspected.
+/// How patient this replica is with a peer whose journal it reads. Beats come every 50 ms, so two may be late. The floor
+/// is what a loaded machine was measured to need (docs/testing.md, suspicion); the ceiling bounds what a bad link teaches.
+/// The round trip comes on top: what was lost once is there one round trip later.
+const PATIENCE: Patience = Patience {
+    interval: Duration::from_nanos(BEAT_IDLE_NS),
+    threshold: 8,
+    floor: Duration::from_millis(150),
+    ceiling: Duration::from_millis(500),
+};
+/// A node whose journal is not read here says little: it is suspected when it was silent for so long.
 const SILENCE_NS: u64 = 1_000 * MS;
+/// A loop that comes round this much late was held up itself: what it did not hear meanwhile is nobody's silence.
+const STALL_NS: u64 = 2 * BEAT_IDLE_NS;
 /// How long a replica waits for the last of the others to vouch for it, when those that did would do.
 const VOUCH_PATIENCE_NS: u64 = 3_000 * MS;
 /// Between two looks whether the group is founded.
@@ -73,6 +85,14 @@ impl Outgoing {
         }
     }
 
+    /// Whether the peer is fed, or was asked so lately that its answer may be under way.
+    fn is_answered_within(&self, patience_ns: u64, now_ns: u64) -> bool {
+        match self {
+            Self::Asked(_, since) => now_ns < since + patience_ns,
+            other => other.is_under_way(now_ns),
+        }
+    }
+
     fn close(&mut self) {
         // A hello that was refused for now is said again at the next turn.
         if let Self::Open(_, feeder) = core::mem::take(self) {
@@ -92,14 +112,54 @@ struct Streams {
 struct Neighbour {
     link: Option<Arc<dyn Link>>,
     streams: BTreeMap<Epoch, Streams>,
-    /// When something of it came last.
-    heard_ns: u64,
+    /// Its silences on this link.
+    detector: Detector,
+    /// Whether it was heard on this link as one that has started: before that, it votes on nothing.
+    is_running: bool,
     suspected: bool,
+    /// Whether it was suspected for its silence alone: if it is heard again on this link, it was there all the time.
+    was_silent: bool,
+    /// As measured lately; 0 if it was not.
+    round_trip_ns: u64,
+    /// How often it was suspected and heard again on the same link.
+    false_suspicions: u64,
 }
 
 impl Neighbour {
     fn new(now_ns: u64) -> Self {
-        Self { link: None, streams: BTreeMap::new(), heard_ns: now_ns, suspected: false }
+        Self {
+            link: None,
+            streams: BTreeMap::new(),
+            detector: Detector::new(PATIENCE, Duration::from_nanos(now_ns)),
+            is_running: false,
+            suspected: true,
+            was_silent: false,
+            round_trip_ns: 0,
+            false_suspicions: 0,
+        }
+    }
+
+    /// The silence at which it is suspected.
+    fn limit_ns(&self) -> u64 {
+        if self.streams.values().all(|streams| streams.hears.is_none()) {
+            return SILENCE_NS;
+        }
+        let limit = u64::try_from(self.detector.limit().as_nanos()).unwrap_or(SILENCE_NS);
+        limit.saturating_add(self.round_trip_ns)
+    }
+
+    /// When it will be suspected, if nothing comes of it.
+    fn suspect_due_ns(&self, now_ns: u64) -> u64 {
+        if self.suspected || self.link.is_none() {
+            return u64::MAX;
+        }
+        let silence = self.detector.silence(Duration::from_nanos(now_ns));
+        let silence_ns = u64::try_from(silence.as_nanos()).unwrap_or(u64::MAX);
+        now_ns.saturating_add(self.limit_ns().saturating_sub(silence_ns)).saturating_add(1)
+    }
+
+    fn is_silent(&self, now_ns: u64) -> bool {
+        self.detector.silence(Duration::from_nanos(now_ns)) > Duration::from_nanos(self.limit_ns())
     }
 
     fn close(&mut self) {
@@ -130,6 +190,8 @@ pub(crate) struct Neighbours {
     last_session: u64,
     connect_due_ns: u64,
     hints_due_ns: u64,
+    /// When the silences of all were judged last.
+    judged_ns: u64,
     told_ns: u64,
     /// The notice that was told last, and when it is due again.
     notice: Option<Notice>,
@@ -148,6 +210,7 @@ impl Neighbours {
             last_session: 0,
             connect_due_ns: now,
             hints_due_ns: now,
+            judged_ns: now,
             told_ns: 0,
             notice: None,
             notice_due_ns: now,
@@ -162,7 +225,8 @@ impl Neighbours {
     pub(crate) fn due_ns(&self, is_busy: bool) -> u64 {
         let beat = self.told_ns + if is_busy { BEAT_BUSY_NS } else { BEAT_IDLE_NS };
         let beat = if self.is_started() && !self.peers.is_empty() { beat } else { u64::MAX };
-        self.connect_due_ns.min(self.hints_due_ns).min(beat)
+        let silent = self.peers.values().map(|peer| peer.suspect_due_ns(self.judged_ns)).min().unwrap_or(u64::MAX);
+        self.connect_due_ns.min(self.hints_due_ns).min(beat).min(silent)
     }
 
     /// Says something urgent to a peer, if there is a link.
@@ -192,9 +256,22 @@ impl Neighbours {
     }
 
     fn link(&mut self, of: ReplicaId, link: Option<Arc<dyn Link>>) {
+        let now = Duration::from_nanos(clock::now().mono_ns);
         let peer = self.peer(of);
         peer.close();
         peer.link = link;
+        peer.detector = Detector::new(PATIENCE, now);
+        (peer.is_running, peer.was_silent) = (false, false);
+    }
+
+    /// A frame of a peer came.
+    fn heard(&mut self, of: ReplicaId, frame: &Frame) {
+        let now = Duration::from_nanos(clock::now().mono_ns);
+        let peer = self.peer(of);
+        peer.detector.heard(now);
+        // These are said before a start, too.
+        let is_early = matches!(frame, Frame::Claims { .. } | Frame::Vouch { .. } | Frame::Unvouched { .. });
+        peer.is_running |= !is_early && !matches!(frame, Frame::Stop { .. });
     }
 
     /// The links that are up, the nearest first.
@@ -260,7 +337,7 @@ impl Neighbours {
         membership.members.iter().filter(is_there).count()
     }
 
-    /// Nodes that are silent.
+    /// Nodes that are taken for failed.
     fn suspects(&self) -> BTreeSet<ReplicaId> {
         self.peers.iter().filter(|(_, peer)| peer.suspected).map(|(replica, _)| *replica).collect()
     }
@@ -282,7 +359,7 @@ impl Loop {
             }
             Heard::Down => self.neighbours.link(from, None),
             Heard::Frame(frame, room) => {
-                self.neighbours.peer(from).heard_ns = clock::now().mono_ns;
+                self.neighbours.heard(from, &frame);
                 self.frame(from, *frame)?;
                 drop(room);
             }
@@ -338,7 +415,15 @@ impl Loop {
         let answer = self.replica.consensus().handle_hello(now, from, epoch, entry, hello);
         let frame = match answer {
             Ok(position) => {
-                self.neighbours.peer(from).streams.entry(epoch).or_default().hears = Some(session);
+                let peer = self.neighbours.peer(from);
+                let patience_ns = CONNECT_NS + peer.round_trip_ns;
+                let streams = peer.streams.entry(epoch).or_default();
+                streams.hears = Some(session);
+                if !streams.outgoing.is_answered_within(patience_ns, now.mono_ns) {
+                    // It has started a moment ago, and what was offered before that was not taken.
+                    streams.outgoing.close();
+                    self.neighbours.connect_due_ns = 0;
+                }
                 Frame::Want { session, position }
             }
             // Offered again in a while, if it is still needed then.
@@ -387,6 +472,7 @@ impl Loop {
                 return Ok(Err(error));
             }
             self.drain(None)?;
+            self.tell_in_time()?;
         }
         if let Some(beat) = piece.beat {
             return Ok(self.replica.consensus().handle_beat(now, from, epoch, beat));
@@ -398,6 +484,7 @@ impl Loop {
     pub(crate) fn look_after_peers(&mut self) -> Result<(), String> {
         self.start_vouched()?;
         self.connect();
+        self.judge()?;
         self.hint()?;
         self.found()?;
         self.look_after_zones()?;
@@ -441,7 +528,65 @@ impl Loop {
         }
     }
 
-    /// Tells the core who is silent and who is near, and the node whether there is a quorum.
+    /// Tells the core who is silent, as soon as that is so, and the node whether there is a quorum.
+    fn judge(&mut self) -> Result<(), String> {
+        let now = clock::now();
+        let stall_ns = now.mono_ns.saturating_sub(self.neighbours.judged_ns);
+        self.neighbours.judged_ns = now.mono_ns;
+        let excused = Duration::from_nanos(if stall_ns > STALL_NS { stall_ns } else { 0 });
+        let mut has_changed = false;
+        for (replica, peer) in &mut self.neighbours.peers {
+            peer.detector.excuse(excused, Duration::from_nanos(now.mono_ns));
+            let is_silent = peer.link.is_some() && peer.is_running && peer.is_silent(now.mono_ns);
+            let is_suspect = peer.link.is_none() || !peer.is_running || is_silent;
+            if is_suspect == peer.suspected {
+                continue;
+            }
+            has_changed = true;
+            peer.suspected = is_suspect;
+            let silence_ms = u64::try_from(peer.detector.silence(Duration::from_nanos(now.mono_ns)).as_millis());
+            if is_suspect {
+                self.shared.metrics.suspected();
+                peer.was_silent = is_silent;
+                let (silence_ms, has_link) = (silence_ms.unwrap_or(u64::MAX), peer.link.is_some());
+                tracing::info!(peer = %replica, has_link, silence_ms, "a peer is silent: it is suspected");
+            } else {
+                let was_there = core::mem::take(&mut peer.was_silent);
+                if was_there {
+                    peer.false_suspicions += 1;
+                    self.shared.metrics.suspected_falsely();
+                }
+                tracing::info!(peer = %replica, was_there, "a peer is heard again");
+            }
+            self.replica.consensus().suspect(now, *replica, is_suspect);
+        }
+        if !has_changed {
+            return Ok(());
+        }
+        self.note_peers(now.mono_ns);
+        self.drain(None)
+    }
+
+    /// What others may know of the peers.
+    fn note_peers(&self, now_ns: u64) {
+        let membership = self.shared.membership();
+        let reachable = self.neighbours.reachable(self.shared.replica, &membership);
+        self.shared.reachable.store(reachable, Ordering::Relaxed);
+        let suspects = self.neighbours.suspects();
+        if **self.shared.suspects.load() != suspects {
+            self.shared.suspects.store(Arc::new(suspects));
+        }
+        let account = |(replica, peer): (&ReplicaId, &Neighbour)| PeerAccount {
+            replica: replica.0,
+            suspected: peer.suspected,
+            suspicion: peer.detector.phi(Duration::from_nanos(now_ns)),
+            suspected_after_ms: peer.limit_ns() / MS,
+            false_suspicions: peer.false_suspicions,
+        };
+        self.shared.peers.note(self.neighbours.peers.iter().map(account).collect());
+    }
+
+    /// Tells the core who is near, and of whom nothing was heard yet.
     fn hint(&mut self) -> Result<(), String> {
         let now = clock::now();
         if now.mono_ns < self.neighbours.hints_due_ns {
@@ -452,14 +597,11 @@ impl Loop {
         let mut near = Vec::new();
         let consensus = self.replica.consensus();
         for (replica, peer) in &mut self.neighbours.peers {
-            let is_silent = peer.link.is_none() || now.mono_ns > peer.heard_ns + SILENCE_NS;
-            if is_silent != peer.suspected {
-                tracing::info!(peer = %replica, silent = is_silent, "a peer is silent, or is heard again");
-            }
-            peer.suspected = is_silent;
-            consensus.suspect(now, *replica, is_silent);
+            let delay = peer.link.as_ref().and_then(|link| link.round_trip());
+            peer.round_trip_ns = delay.map_or(0, |delay| u64::try_from(delay.as_nanos()).unwrap_or(0));
+            consensus.suspect(now, *replica, peer.suspected);
             if membership.has(*replica) {
-                near.push((peer.link.as_ref().and_then(|link| link.round_trip()), *replica));
+                near.push((delay, *replica));
             }
         }
         // Members of which nothing was heard yet are silent, too.
@@ -477,12 +619,7 @@ impl Loop {
         let delays: Vec<Option<Duration>> = near.iter().map(|(delay, _)| *delay).collect();
         let (ahead_ns, promise_lag_ns) = distances(n, f, &delays);
         consensus.set_distances(ahead_ns, promise_lag_ns);
-        let reachable = self.neighbours.reachable(self.shared.replica, &membership);
-        self.shared.reachable.store(reachable, Ordering::Relaxed);
-        let suspects = self.neighbours.suspects();
-        if **self.shared.suspects.load() != suspects {
-            self.shared.suspects.store(Arc::new(suspects));
-        }
+        self.note_peers(now.mono_ns);
         self.drain(None)
     }
 
@@ -548,6 +685,15 @@ impl Loop {
         self.neighbours.notice = Some(notice);
     }
 
+    /// In the midst of much to do, as when it catches up: a beat that is overdue, so that nobody takes this replica for
+    /// silent.
+    pub(crate) fn tell_in_time(&mut self) -> Result<(), String> {
+        if clock::now().mono_ns < self.neighbours.told_ns + BEAT_IDLE_NS {
+            return Ok(());
+        }
+        self.tell_peers()
+    }
+
     /// A beat of each journal, when there is news or it is time.
     fn tell_peers(&mut self) -> Result<(), String> {
         if !self.neighbours.is_started() || self.neighbours.peers.is_empty() {
@@ -572,6 +718,10 @@ impl Loop {
                 journal.told = (beat.appended, beat.durable);
                 journal.tail.publish(beat, base);
             }
+            self.neighbours.told_ns = now.mono_ns;
+        }
+        if is_due {
+            // Also where there is no journal to tell of.
             self.neighbours.told_ns = now.mono_ns;
         }
         Ok(())

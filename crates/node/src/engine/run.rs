@@ -122,6 +122,7 @@ impl Loop {
                     Event::SealingFailed => return Err("the sealer has ended".to_owned()),
                     Event::Stop => stopping = true,
                 }
+                self.tell_in_time()?;
             }
             for submitted in submitted.drain(..) {
                 match submitted {

@@ -78,6 +78,22 @@ pub(crate) enum Heard {
     Frame(Box<Frame>, OwnedSemaphorePermit),
 }
 
+/// What the node thinks of a peer: part of its status (`docs/cli.md`).
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct PeerAccount {
+    /// The peer.
+    pub replica: u32,
+    /// Whether it is taken for failed: its link is down, it has not started, or it is silent for too long. New commands are
+    /// then decided by others.
+    pub suspected: bool,
+    /// φ of its silence, counted in what it says of its journal.
+    pub suspicion: f64,
+    /// The silence after which it is suspected, in milliseconds.
+    pub suspected_after_ms: u64,
+    /// How often it was suspected for its silence and heard again on the same link.
+    pub false_suspicions: u64,
+}
+
 /// Where the links of a node bring what they have. Cheap to clone.
 #[derive(Clone)]
 pub struct Peers {
@@ -85,11 +101,12 @@ pub struct Peers {
     rooms: Arc<Mutex<BTreeMap<ReplicaId, Arc<Semaphore>>>>,
     links: Arc<Mutex<BTreeMap<ReplicaId, Arc<dyn Link>>>>,
     node: Arc<OnceLock<Weak<Shared>>>,
+    accounts: Arc<Mutex<Vec<PeerAccount>>>,
 }
 
 impl Peers {
     pub(crate) fn new(inbox: Arc<Inbox<Submitted, Event>>) -> Self {
-        Self { inbox, rooms: Arc::default(), links: Arc::default(), node: Arc::default() }
+        Self { inbox, rooms: Arc::default(), links: Arc::default(), node: Arc::default(), accounts: Arc::default() }
     }
 
     /// Room in the queue of a peer. There are as many as the cluster has nodes: whoever carries frames knows the peer's name.
@@ -141,7 +158,7 @@ impl Peers {
         self.links.lock().get(&node).cloned()
     }
 
-    /// The links that are up, those to the nearest nodes first.
+    /// The links that are up, those to the nearest nodes first, those to suspects last.
     pub(crate) fn links(&self) -> Vec<Arc<dyn Link>> {
         self.links_where(|_| true)
     }
@@ -154,12 +171,28 @@ impl Peers {
     fn links_where(&self, is_meant: impl Fn(ReplicaId) -> bool) -> Vec<Arc<dyn Link>> {
         let links = self.links.lock();
         let meant = links.iter().filter(|(node, _)| is_meant(**node));
-        let mut links: Vec<_> = meant.map(|(_, link)| link.clone()).collect();
-        links.sort_by_key(|link| {
-            let delay = link.round_trip();
-            (delay.is_none(), delay)
-        });
-        links
+        let mut links: Vec<_> = meant
+            .map(|(node, link)| {
+                let delay = link.round_trip();
+                ((self.is_suspected(*node), delay.is_none(), delay), link.clone())
+            })
+            .collect();
+        links.sort_by_key(|(rank, _)| *rank);
+        links.into_iter().map(|(_, link)| link).collect()
+    }
+
+    /// What the loop thinks of the peers.
+    pub(crate) fn note(&self, accounts: Vec<PeerAccount>) {
+        *self.accounts.lock() = accounts;
+    }
+
+    /// What the node thinks of its peers, as of the last 100 ms.
+    pub(crate) fn accounts(&self) -> Vec<PeerAccount> {
+        self.accounts.lock().clone()
+    }
+
+    fn is_suspected(&self, peer: ReplicaId) -> bool {
+        self.accounts.lock().iter().any(|account| account.replica == peer.0 && account.suspected)
     }
 
     /// Who answers requests.
