@@ -437,3 +437,63 @@ impl Node {
         &self.shared.metrics
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use types::command::CreateBucket;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn create_bucket(node: &Node, bucket: &str) -> Result<Written, WriteError> {
+        let op = Op::CreateBucket(CreateBucket { bucket: bucket.to_owned(), region: None });
+        let written =
+            node.write(WriteRequest { principal: "tester".to_owned(), request: None, op, wait: Wait::Commit });
+        tokio::time::timeout(PATIENCE, written).await.expect("it is answered")
+    }
+
+    fn start(folder: &tempfile::TempDir) -> Node {
+        let mut config = NodeConfig::new(folder.path().join("data"));
+        config.reserve_len = 0;
+        Node::start(config).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_thread_that_panics_fails_the_node_and_ends_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = start(&folder);
+        create_bucket(&node, "before").await.unwrap();
+        let watch = PanicWatch(node.shared.clone());
+        let panicked = std::thread::spawn(move || {
+            let _watch = watch;
+            panic!("a test's");
+        });
+        assert!(panicked.join().is_err());
+        let reason = tokio::time::timeout(PATIENCE, node.failed()).await.expect("it fails at once");
+        assert!(reason.contains("panicked"), "{reason}");
+        assert!(matches!(node.ready(), Err(WriteError::Failed(_))), "{:?}", node.ready());
+        let refused = create_bucket(&node, "after").await;
+        assert!(matches!(refused, Err(WriteError::Failed(_))), "{:?}", refused.map(|written| written.outcome));
+        tokio::time::timeout(PATIENCE, node.shutdown()).await.expect("its threads have ended");
+        drop(node);
+        // What was acknowledged is there.
+        let node = start(&folder);
+        let again = create_bucket(&node, "before").await.unwrap();
+        assert!(matches!(again.outcome, Outcome::Refused(_)), "{:?}", again.outcome);
+        node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_thread_that_ends_in_order_fails_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = start(&folder);
+        let watch = PanicWatch(node.shared.clone());
+        std::thread::spawn(move || drop(watch)).join().unwrap();
+        create_bucket(&node, "after").await.unwrap();
+        node.shutdown().await;
+    }
+}
