@@ -8,7 +8,7 @@ use crate::settings::{Layer, size_of};
 
 /// Object storage that gives one answer everywhere, and a receipt for every write.
 #[derive(Parser, Debug)]
-#[command(name = "entangle", version, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "entangle", version = crate::VERSION, disable_help_subcommand = true, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 verification failed, 4 not found, 5 unavailable.")]
 pub(crate) struct Cli {
     /// One JSON document on standard output instead of text, also for errors

@@ -27,6 +27,13 @@ use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::settings::Environment;
 
+/// What it is, as it says itself.
+const VERSION: &str = if cfg!(feature = "faults") {
+    concat!(env!("CARGO_PKG_VERSION"), " WITH FAULTS FOR TESTS: not for data that matters")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

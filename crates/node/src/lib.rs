@@ -13,6 +13,8 @@ pub mod config;
 mod engine;
 mod epochs;
 pub mod error;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod folder;
 mod housekeeping;
 pub mod keys;
@@ -29,6 +31,20 @@ mod start;
 mod status;
 pub mod verify;
 mod write;
+
+/// Without the feature, nothing is broken on purpose.
+#[cfg(not(feature = "faults"))]
+mod faults {
+    pub(crate) const fn clock_offset_ns() -> i64 {
+        0
+    }
+
+    pub(crate) const fn is_without(_: dace::Mutant) -> bool {
+        false
+    }
+
+    pub(crate) const fn break_core(_: &mut dace::Core) {}
+}
 
 pub use change::{Change, ChangeError, ZoneState};
 pub use config::{GroupConfig, NodeConfig, keys_beside};

@@ -9,9 +9,26 @@
 //! Every byte written here is described in `docs/formats/`.
 
 pub mod disk;
+#[cfg(feature = "faults")]
+pub mod faults;
 pub mod journal;
 pub mod log;
 pub mod state;
 pub mod vault;
 
+/// Without the feature, a disk has the faults that it has.
+#[cfg(not(feature = "faults"))]
+mod faults {
+    use std::time::Duration;
+
+    pub(crate) const HELD: Duration = Duration::ZERO;
+
+    pub(crate) const fn flush_delay() -> Duration {
+        Duration::ZERO
+    }
+
+    pub(crate) const fn answers_early() -> bool {
+        false
+    }
+}
 mod random;

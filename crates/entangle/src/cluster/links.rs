@@ -51,6 +51,7 @@ impl Links {
         warn_of_expiry(&identity, keeps_authority);
         let known = record.node(own).and_then(|own| own.mesh.clone());
         let mut config = Config::new(listen(settings, known.as_deref()));
+        config.clock = mesh::links::Clock::from_fn(|| node::clock::now().wall_ns / 1_000_000_000);
         config.authority = authority.map(Arc::new);
         let record = Arc::new(Mutex::new(record));
         let (news, heard) = watch::channel(());
@@ -214,6 +215,13 @@ fn report(endpoint: &Endpoint, record: &Record) -> Value {
     })
 }
 
+/// What congestion control lets be on its way at once, in each round trip: the bandwidth in reach. As long as little is
+/// sent, the path may bear more.
+fn bandwidth(window_len: u64, round_trip: std::time::Duration) -> u64 {
+    let us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX).max(1);
+    window_len.saturating_mul(1_000_000) / us
+}
+
 /// One link, or why there is none.
 fn link(status: &PeerStatus, record: &Record) -> Value {
     let known = record.node(status.peer);
@@ -231,6 +239,7 @@ fn link(status: &PeerStatus, record: &Record) -> Value {
     if let Some(trip) = seen.round_trip {
         document["round_trip_us"] =
             json!({ "min": us(trip.min), "p50": us(trip.p50), "p90": us(trip.p90), "p99": us(trip.p99) });
+        document["bandwidth_bytes_per_s"] = json!(bandwidth(seen.congestion_window, trip.p50));
     }
     document["loss"] = json!(seen.probe_loss);
     document["suspicion"] = json!(seen.suspicion);

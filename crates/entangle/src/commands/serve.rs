@@ -21,6 +21,8 @@ pub(super) async fn run(args: &ServeArgs, console: Console, environment: &Enviro
     logs::start(&settings.log_filter, settings.log_format)?;
     raise_open_files();
     warn_of_measurements(&settings);
+    #[cfg(feature = "faults")]
+    faults(environment)?;
     let mut shutdown = Shutdown::listen()?;
     let links = tokio::select! {
         links = Box::pin(links(&mut settings)) => links?,
@@ -103,6 +105,19 @@ fn warn_of_measurements(settings: &Settings) {
             "ENTANGLE_FLUSH_DELAY_MS: every flush is delayed by {:?}, for measurements",
             settings.bench.flush_delay
         );
+    }
+}
+
+/// Does what tests ask for.
+#[cfg(feature = "faults")]
+fn faults(environment: &Environment) -> anyhow::Result<()> {
+    tracing::warn!(
+        "THIS BUILD HAS FAULTS FOR TESTS. It loses data when it is told to: keep nothing in it that matters"
+    );
+    match environment.get("ENTANGLE_FAULTS") {
+        Some(path) => node::faults::follow(path.into())
+            .map_err(|error| Failure::usage(format!("ENTANGLE_FAULTS: {error}")).into()),
+        None => Ok(()),
     }
 }
 

@@ -15,6 +15,8 @@ const OTHERS: &[&str] = &[
     "ENTANGLE_POLICY",
     "ENTANGLE_FLUSH_DELAY_MS",
     "ENTANGLE_BENCH_LEDGER",
+    #[cfg(feature = "faults")]
+    "ENTANGLE_FAULTS",
 ];
 
 /// What other tools' variables are read as a fallback.

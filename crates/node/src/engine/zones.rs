@@ -13,6 +13,7 @@ use crate::write::apply::Executed;
 
 /// Makes a core ready for leases before it starts. Alone, nobody is asked, and nothing is published.
 pub(crate) fn set_up(core: &mut Core) {
+    crate::faults::break_core(core);
     if core.members() > 1 {
         core.set_lease_timing(LeaseTiming::default());
         core.set_zones(Arc::new(CatalogZones));

@@ -129,7 +129,7 @@ impl Leased {
             if until == 0 {
                 continue;
             }
-            let is_pending = self.pending.is_any(slot);
+            let is_pending = self.pending.is_any(slot) && !crate::faults::is_without(dace::Mutant::LeasedReadNoWait);
             if clock::now().mono_ns >= until || lease.ended.load(Ordering::SeqCst) != ended {
                 continue;
             }

@@ -54,7 +54,7 @@ pub(super) struct Current {
 
 /// A frame in the buffer, not yet on disk.
 pub(super) struct Staged {
-    flushed: Flushed,
+    pub(super) flushed: Flushed,
     stands: BTreeMap<GroupId, Stand>,
     carried: Vec<Kept>,
 }
