@@ -8,7 +8,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-cargo build --release -p entangle -p bench --bin entangle --bin cluster >&2
+# The nodes are of a build with test hooks (docs/testing.md), which is kept apart: nobody takes it for the usual one.
+release=${CARGO_TARGET_DIR:-target}/release
+cargo build --release -p bench --bin cluster >&2
+cargo build --release -p entangle --features faults >&2
+mv "$release/entangle" "$release/entangle-with-faults"
 given=" $* "
+if [[ "$given" != *" --binary"[\ =]* ]]; then set -- --binary "$release/entangle-with-faults" "$@"; fi
 if [[ "$given" != *" --seconds"[\ =]* ]]; then set -- --seconds "${CLUSTER_SECONDS:-120}" "$@"; fi
-exec "${CARGO_TARGET_DIR:-target}/release/cluster" "$@"
+exec "$release/cluster" "$@"

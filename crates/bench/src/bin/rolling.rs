@@ -64,6 +64,8 @@ fn main() -> anyhow::Result<ExitCode> {
         clients: arguments.clients.max(1),
         seed,
         only: None,
+        hooks: None,
+        leases: false,
     };
     let rolling = Rolling {
         old,

@@ -4,10 +4,11 @@
 //! The nodes are `entangle serve` processes on this machine. Between them are relays (`relay`), so links can be cut and
 //! slowed down; processes are killed and stopped. A seeded plan gives one fault after the other (`plan`, `world`), with time
 //! to come back between them. The clients (`worker`) put, get, delete, replace on conditions and list a few keys, and the
-//! history of every key must be linearizable (`check`); in the end all members must have one log (`settle`). Clocks and disks are
-//! left alone: these faults are simulated by `sim`.
+//! history of every key must be linearizable (`check`); in the end all members must have one log (`settle`). A build with the feature
+//! `faults` also slows its own flushes down, jumps with its clock, and does without a rule whose absence must be noticed.
 
 mod check;
+mod gaps;
 mod history;
 mod node;
 mod plan;
@@ -33,6 +34,8 @@ use settle::Roots;
 use worker::{Known, Shared, Worker};
 use world::World;
 
+pub use gaps::{Gaps, measure};
+pub use node::has_hooks;
 pub use rolling::{Rolling, roll};
 pub use summary::Summary;
 
@@ -65,6 +68,10 @@ pub struct Options {
     pub seed: u64,
     /// Only faults of this kind, if it is given.
     pub only: Option<String>,
+    /// If the build has faults of its own ([`has_hooks`]): the rules that it is to do without.
+    pub hooks: Option<Vec<String>>,
+    /// Whether every member holds the read lease of all keys.
+    pub leases: bool,
 }
 
 /// A fault that was, and how long it took.
@@ -129,7 +136,7 @@ async fn suffer_all(
     suffered: &mut Vec<Suffered>,
     say: &mut (dyn FnMut(&str) + Send),
 ) -> anyhow::Result<()> {
-    let mut plan = Plan::new(options.seed, options.nodes, (options.nodes - 1) / 2);
+    let mut plan = Plan::new(options.seed, options.nodes, (options.nodes - 1) / 2, options.hooks.is_some());
     let began = Instant::now();
     all_serve(world, shared, shared.now()).await.context("before the first fault")?;
     while began.elapsed() < options.duration && shared.violations.lock().is_empty() {

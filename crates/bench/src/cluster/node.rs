@@ -18,12 +18,27 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 /// finds its own free.
 const PORTS: std::ops::Range<u64> = 12_000..30_000;
 
+/// How nodes are made.
+#[derive(Clone)]
+pub(super) struct Make {
+    pub(super) binary: PathBuf,
+    pub(super) folder: PathBuf,
+    /// If the build has faults of its own: the rules that it is to do without.
+    pub(super) hooks: Option<Vec<String>>,
+}
+
+/// Whether a build has faults of its own (the feature `faults`).
+pub fn has_hooks(binary: &Path) -> anyhow::Result<bool> {
+    let mut command = Command::new(binary);
+    command.arg("--version");
+    Ok(output(command)?.contains("FAULTS"))
+}
+
 /// Where a node is, and its process if it has one.
 pub(super) struct Node {
     pub(super) number: u32,
     pub(super) s3_port: u16,
-    binary: PathBuf,
-    folder: PathBuf,
+    make: Make,
     mesh_port: u16,
     relay_port: u16,
     child: Option<Child>,
@@ -31,16 +46,8 @@ pub(super) struct Node {
 
 impl Node {
     /// A node that does not run yet.
-    pub(super) fn new(binary: &Path, folder: &Path, number: u32, (mesh_port, relay_port): (u16, u16)) -> Self {
-        Self {
-            number,
-            s3_port: free_tcp_port(u64::from(mesh_port)),
-            binary: binary.to_owned(),
-            folder: folder.to_owned(),
-            mesh_port,
-            relay_port,
-            child: None,
-        }
+    pub(super) fn new(make: Make, number: u32, (mesh_port, relay_port): (u16, u16)) -> Self {
+        Self { number, s3_port: free_tcp_port(u64::from(mesh_port)), make, mesh_port, relay_port, child: None }
     }
 
     pub(super) fn name(&self) -> String {
@@ -53,7 +60,7 @@ impl Node {
 
     /// Takes another build from the next start on.
     pub(super) fn build(&mut self, binary: &Path) {
-        binary.clone_into(&mut self.binary);
+        binary.clone_into(&mut self.make.binary);
     }
 
     /// Makes it the first of a cluster.
@@ -73,7 +80,7 @@ impl Node {
 
     /// What the credentials file of the cluster's first node holds.
     pub(super) fn credentials(&self) -> anyhow::Result<client::Credentials> {
-        let path = self.folder.join(format!("{}-keys", self.name())).join("credentials");
+        let path = self.make.folder.join(format!("{}-keys", self.name())).join("credentials");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let value = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
@@ -95,9 +102,25 @@ impl Node {
         if let Some(token) = token {
             command.env("ENTANGLE_JOIN", token);
         }
+        if self.make.hooks.is_some() {
+            command.env("ENTANGLE_FAULTS", self.hooks_file());
+        }
         let child = command.stdout(log.try_clone()?).stderr(log).spawn();
-        self.child = Some(child.with_context(|| format!("{} could not be started", self.binary.display()))?);
+        self.child = Some(child.with_context(|| format!("{} could not be started", self.make.binary.display()))?);
         Ok(())
+    }
+
+    /// Asks the build for a fault, and for no other. `""`: for none.
+    pub(super) fn ask(&self, fault: &str) -> anyhow::Result<()> {
+        let Some(without) = &self.make.hooks else { return Ok(()) };
+        let rules = without.iter().map(|rule| format!("without = {rule}\n"));
+        let text: String = rules.chain([format!("{fault}\n")]).collect();
+        let (path, partial) = (self.hooks_file(), self.hooks_file().with_extension("partial"));
+        std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path)).context("the file of faults")
+    }
+
+    fn hooks_file(&self) -> PathBuf {
+        self.make.folder.join(format!("{}.faults", self.name()))
     }
 
     /// `kill -9`
@@ -167,7 +190,7 @@ impl Node {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.join(format!("{}.log", self.name()))
+        self.make.folder.join(format!("{}.log", self.name()))
     }
 
     /// The last lines of its log.
@@ -179,7 +202,7 @@ impl Node {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(&self.make.binary);
         // What is set for other nodes is not meant for this one.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -187,7 +210,7 @@ impl Node {
                 command.env_remove(&name);
             }
         }
-        command.current_dir(&self.folder).stdin(Stdio::null());
+        command.current_dir(&self.make.folder).stdin(Stdio::null());
         command
     }
 }

@@ -29,6 +29,10 @@ pub(super) enum Fault {
     Slow(usize, u64, u64),
     /// All nodes are killed at once.
     KillAll,
+    /// Every flush of a node takes so many ms longer.
+    SlowFlush(usize, u64),
+    /// The wall clock of a node is off by so many seconds, and right again when it is over.
+    ClockJump(usize, i64),
     /// A fresh node comes in the place of one that runs, or of one that was killed.
     Replace(usize, bool),
 }
@@ -47,6 +51,8 @@ impl Fault {
             Self::Shatter => "all links cut",
             Self::Slow(..) => "slow and lossy links",
             Self::KillAll => "all killed",
+            Self::SlowFlush(..) => "slow flushes",
+            Self::ClockJump(..) => "clock jump",
             Self::Replace(_, false) => "replaced",
             Self::Replace(_, true) => "replaced when dead",
         }
@@ -58,6 +64,7 @@ impl Fault {
             Self::Kill(places) | Self::Pause(places) | Self::Partition(places) => places.clone(),
             Self::KillAtStart(place) | Self::Isolate(place) | Self::Mute(place) => vec![*place],
             Self::Replace(place, _) | Self::Slow(place, ..) => vec![*place],
+            Self::SlowFlush(place, _) | Self::ClockJump(place, _) => vec![*place],
             Self::CutPair(one, other) | Self::CutOneWay(one, other) => vec![*one, *other],
             Self::Shatter | Self::KillAll => (0..places).collect(),
         }
@@ -76,6 +83,8 @@ impl fmt::Display for Fault {
             Self::CutPair(one, other) => write!(f, "{kind}: {} and {}", one + 1, other + 1),
             Self::CutOneWay(from, to) => write!(f, "{kind}: from {} to {}", from + 1, to + 1),
             Self::Slow(place, delay, loss) => write!(f, "{kind}: {}, {delay} ms, {loss} %", place + 1),
+            Self::SlowFlush(place, delay) => write!(f, "{kind}: {}, {delay} ms", place + 1),
+            Self::ClockJump(place, offset) => write!(f, "{kind}: {}, {offset:+} s", place + 1),
             Self::Shatter | Self::KillAll => write!(f, "{kind}"),
         }
     }
@@ -86,22 +95,27 @@ pub(super) struct Plan {
     random: Random,
     places: usize,
     faults: usize,
+    /// How many kinds there are.
+    kinds: u64,
     left: Vec<u64>,
 }
 
-/// How many kinds there are.
+/// How many kinds any build can suffer.
 const KINDS: u64 = 13;
+/// How many a build with faults of its own can suffer.
+const KINDS_WITH_HOOKS: u64 = 15;
 
 impl Plan {
-    /// Of a cluster with so many members, of which `faults` may fail.
-    pub(super) fn new(seed: u64, places: usize, faults: usize) -> Self {
-        Self { random: Random::new(seed), places, faults, left: Vec::new() }
+    /// Of a cluster with so many members, of which `faults` may fail. `has_hooks`: their build has faults of its own.
+    pub(super) fn new(seed: u64, places: usize, faults: usize, has_hooks: bool) -> Self {
+        let kinds = if has_hooks { KINDS_WITH_HOOKS } else { KINDS };
+        Self { random: Random::new(seed), places, faults, kinds, left: Vec::new() }
     }
 
     /// The next fault, and how long it lasts, in milliseconds.
     pub(super) fn next(&mut self) -> (Fault, u64) {
         if self.left.is_empty() {
-            self.left = (0..KINDS).collect();
+            self.left = (0..self.kinds).collect();
         }
         let chosen = self.random.below(self.left.len() as u64);
         let kind = self.left.swap_remove(usize::try_from(chosen).unwrap_or(0));
@@ -124,7 +138,9 @@ impl Plan {
             10 => Fault::KillAll,
             // The founder stays: it lets newcomers in.
             11 => Fault::Replace(one.max(1), false),
-            _ => Fault::Replace(one.max(1), true),
+            12 => Fault::Replace(one.max(1), true),
+            13 => Fault::SlowFlush(one, 20 + self.random.below(400)),
+            _ => Fault::ClockJump(one, if self.random.chance(50) { 3_600 } else { -3_600 }),
         }
     }
 
@@ -172,14 +188,14 @@ mod tests {
     #[test]
     fn a_seed_gives_one_plan_with_every_kind_in_it() {
         let faults = |seed| {
-            let mut plan = Plan::new(seed, 5, 2);
-            (0..KINDS).map(|_| plan.next().0).collect::<Vec<_>>()
+            let mut plan = Plan::new(seed, 5, 2, true);
+            (0..KINDS_WITH_HOOKS).map(|_| plan.next().0).collect::<Vec<_>>()
         };
         assert_eq!(faults(7), faults(7));
         assert_ne!(faults(7), faults(8));
         let mut kinds: Vec<&str> = faults(7).iter().map(Fault::kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        assert_eq!(kinds.len() as u64, KINDS);
+        assert_eq!(kinds.len() as u64, KINDS_WITH_HOOKS);
     }
 }

@@ -1,6 +1,5 @@
 //! The cluster under test, and what is done to it.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
 use super::Options;
-use super::node::{Node, free_udp_port};
+use super::node::{Make, Node, free_udp_port};
 use super::plan::Fault;
 use super::relay::{Network, Rule};
 use super::worker::{BUCKET, Shared, client};
@@ -21,8 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The nodes by place, and the network between them.
 pub(super) struct World {
-    binary: PathBuf,
-    folder: PathBuf,
+    make: Make,
     network: Network,
     nodes: Vec<Node>,
     credentials: Credentials,
@@ -36,10 +34,11 @@ impl World {
     pub(super) async fn found(options: &Options) -> anyhow::Result<Self> {
         let network = Network::new(options.seed);
         let mut random = Random::new(options.seed ^ 0x776f_726c_6400);
-        let mut first = new_node(&options.binary, &options.folder, &network, 1, &mut random).await?;
+        let make =
+            Make { binary: options.binary.clone(), folder: options.folder.clone(), hooks: options.hooks.clone() };
+        let mut first = new_node(&make, &network, 1, &mut random).await?;
         first.found().context("cluster init")?;
         first.start(None)?;
-        let folder = options.folder.clone();
         let began = Instant::now();
         let credentials = loop {
             match first.credentials() {
@@ -48,14 +47,18 @@ impl World {
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         };
-        let binary = options.binary.clone();
-        let mut world = Self { binary, folder, network, nodes: vec![first], credentials, random, next: 2 };
+        let mut world = Self { make, network, nodes: vec![first], credentials, random, next: 2 };
         world.make_bucket().await?;
         while world.nodes.len() < options.nodes {
             let node = world.newcomer().await?;
             let name = node.name();
             world.nodes.push(node);
             world.change(0, &json!({ "add": name }), &name, None).await?;
+        }
+        if options.leases {
+            let zone = json!({ "zone": format!("{BUCKET}/"), "leases": "everyone", "home": null });
+            let client = client(&world.nodes[0].endpoint(), &world.credentials)?;
+            client.put_zone(&zone).await.context("the zone")?;
         }
         Ok(world)
     }
@@ -102,11 +105,16 @@ impl World {
                 self.rule(&pairs, rule);
             }
             Fault::KillAll => self.kill(&(0..self.nodes.len()).collect::<Vec<_>>()).await?,
+            Fault::SlowFlush(place, ms) => self.nodes[*place].ask(&format!("flush_delay_ms = {ms}"))?,
+            Fault::ClockJump(place, seconds) => self.nodes[*place].ask(&format!("clock_offset_s = {seconds}"))?,
             Fault::Replace(place, is_dead) => return self.replace(*place, *is_dead, lasts, shared).await,
         }
         tokio::time::sleep(lasts).await;
         if let Fault::Pause(places) = fault {
             self.signal(places, Signal::CONT)?;
+        }
+        if let Fault::SlowFlush(place, _) | Fault::ClockJump(place, _) = fault {
+            self.nodes[*place].ask("")?;
         }
         self.network.heal();
         for node in self.nodes.iter_mut().filter(|node| !node.is_running()) {
@@ -146,7 +154,12 @@ impl World {
         }
     }
 
-    async fn kill(&mut self, places: &[usize]) -> anyhow::Result<()> {
+    /// Starts the process of a place again.
+    pub(super) fn start(&mut self, place: usize) -> anyhow::Result<()> {
+        self.nodes[place].start(None)
+    }
+
+    pub(super) async fn kill(&mut self, places: &[usize]) -> anyhow::Result<()> {
         for place in places {
             self.nodes[*place].kill().await?;
         }
@@ -173,7 +186,7 @@ impl World {
         if let Some(build) = build {
             self.nodes[place].build(build);
             // Those that come later are of it, too.
-            build.clone_into(&mut self.binary);
+            build.clone_into(&mut self.make.binary);
         }
         self.nodes[place].start(None)
     }
@@ -207,7 +220,7 @@ impl World {
     /// A node that has begun to join.
     async fn newcomer(&mut self) -> anyhow::Result<Node> {
         let token = self.nodes[0].token().context("cluster token")?;
-        let mut node = new_node(&self.binary, &self.folder, &self.network, self.next, &mut self.random).await?;
+        let mut node = new_node(&self.make, &self.network, self.next, &mut self.random).await?;
         self.next += 1;
         node.start(Some(&token))?;
         Ok(node)
@@ -253,14 +266,10 @@ impl World {
     }
 }
 
-async fn new_node(
-    binary: &Path,
-    folder: &Path,
-    network: &Network,
-    number: u32,
-    random: &mut Random,
-) -> anyhow::Result<Node> {
+async fn new_node(make: &Make, network: &Network, number: u32, random: &mut Random) -> anyhow::Result<Node> {
     let port = free_udp_port(random.word());
     let relay = network.relay(number, port).await?;
-    Ok(Node::new(binary, folder, number, (port, relay)))
+    let node = Node::new(make.clone(), number, (port, relay));
+    node.ask("")?;
+    Ok(node)
 }
