@@ -1,5 +1,6 @@
 //! The cluster under test, and what is done to it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
