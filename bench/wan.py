@@ -406,6 +406,8 @@ def arguments():
 
 
 def main():
+    # Namespaces and processes are to go when this is told to end, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = arguments()
     binaries = pathlib.Path(sys.argv[1]).resolve()
     try:
