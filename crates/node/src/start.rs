@@ -305,6 +305,7 @@ fn spawn(
         fetching: false,
         wanted: None,
         fetch_due_ns: 0,
+        begins_at: None,
         zones_changed: true,
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());

@@ -152,3 +152,28 @@ async fn who_was_away_for_too_long_gets_the_state_of_another() {
     group.have_one_ledger().await;
     group.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_one_of_five_is_replaced_and_ends() {
+    let mut group = Group::start_with(10, 5, 2, Duration::from_millis(1)).await;
+    create_bucket(group.node(1), "photos").await;
+    for node in 6..=10 {
+        assert_eq!(group.node(1).put_node("", group.entry_of(node)).await.unwrap(), Outcome::Done);
+    }
+    for old in 1..=5 {
+        let new = old + 5;
+        let at = if old == 1 { 2 } else { new - 1 };
+        let (stop, written, writer) = write_on(group.node(at), "during");
+        change(group.node(at), Change::Replace(ReplicaId(old), ReplicaId(new))).await;
+        group.is_ready(new).await;
+        let reason = tokio::time::timeout(PATIENCE, group.node(old).failed()).await.expect("it is removed");
+        assert!(reason.contains("removed"), "{reason}");
+        group.stop_node(old).await;
+        let before = written.load(Ordering::SeqCst);
+        within(PATIENCE, async || (written.load(Ordering::SeqCst) > before + 5).then_some(())).await;
+        stop.store(true, Ordering::SeqCst);
+        writer.await.unwrap();
+    }
+    group.have_one_ledger().await;
+    group.stop().await;
+}

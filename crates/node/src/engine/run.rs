@@ -20,7 +20,7 @@ use crate::clock;
 use crate::error::WriteError;
 use crate::node::Shared;
 use crate::peer::wire::Frame;
-use crate::replica::{Replica, Step};
+use crate::replica::{Block, Replica, Step};
 use crate::write::apply::{ApplyError, Executed};
 use crate::write::propose::Proposal;
 
@@ -54,6 +54,8 @@ pub(crate) struct Loop {
     pub(crate) fetching: bool,
     pub(crate) wanted: Option<Timestamp>,
     pub(crate) fetch_due_ns: u64,
+    /// Where the epoch begins whose Reconfig was executed last, until the block is sealed that ends there.
+    pub(crate) begins_at: Option<Timestamp>,
     /// Something else may be said of zones than what this replica goes by.
     pub(crate) zones_changed: bool,
 }
@@ -294,7 +296,7 @@ impl Loop {
                         self.notes_zones(&done);
                         executed.push(done);
                     }
-                    Step::Block(block) => self.tell_sealing(SealingMessage::Block(block)),
+                    Step::Block(block) => self.seal(block),
                     Step::Send(epoch, to, message) => self.neighbours.send(to, &Frame::Message(epoch, message)),
                     Step::ReadReady(epoch, read) => self.answer_read((epoch, read)),
                     Step::ReadContended(epoch, read) => self.contend((epoch, read)),
@@ -309,7 +311,10 @@ impl Loop {
                     Step::Changed(membership) if membership.logic > catalog::LOGIC_VERSION => {
                         return Err(OUTDATED.to_owned());
                     }
-                    Step::Changed(membership) => self.changed(membership),
+                    Step::Changed(membership) => {
+                        self.begins_at = membership.entry.map(|entry| entry.at);
+                        self.changed(membership);
+                    }
                     Step::Begin(membership) => self.begin(membership)?,
                     Step::Over(epoch) => {
                         self.journals.opener.folders.set_over(epoch).map_err(|error| error.to_string())?;
@@ -332,6 +337,16 @@ impl Loop {
             if !self.again.is_empty() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Seals a block. The state at the beginning of an epoch is made durable at once: the epoch before is over only when
+    /// members hold it, and this replica may have entered the epoch long before it got there.
+    fn seal(&mut self, block: Block) {
+        let begins = self.begins_at.take_if(|at| *at <= block.cut).is_some();
+        self.tell_sealing(SealingMessage::Block(block));
+        if begins {
+            self.tell_sealing(SealingMessage::Checkpoint);
         }
     }
 
