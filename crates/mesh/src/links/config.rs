@@ -120,8 +120,11 @@ pub struct Config {
     pub probe_interval: Duration,
     /// A link on which nothing arrives for so long is down.
     pub idle_timeout: Duration,
-    /// A handshake and the greeting after it take at most so long.
+    /// A handshake that a peer began, and the greeting after it, take at most so long.
     pub handshake_timeout: Duration,
+    /// The same of one that this endpoint began. Shorter: what is sent again and again into a cut link is sent ever more
+    /// seldom, and a new dial begins anew when the link is mended.
+    pub dial_timeout: Duration,
     /// Time before the first dial after a failed one; doubles with each, and is blurred by up to a half.
     pub redial_after: Duration,
     /// The longest time between two dials.
@@ -147,8 +150,9 @@ impl Config {
             probe_interval: Duration::from_millis(50),
             idle_timeout: Duration::from_secs(3),
             handshake_timeout: Duration::from_secs(5),
+            dial_timeout: Duration::from_secs(2),
             redial_after: Duration::from_millis(50),
-            redial_after_max: Duration::from_secs(2),
+            redial_after_max: Duration::from_millis(500),
             certificate_check_interval: Duration::from_secs(30),
             clock: Clock::system(),
             authority: None,

@@ -80,7 +80,7 @@ async fn dial_all(shared: &Arc<Shared>, peer: ReplicaId) -> bool {
         };
         for resolved in resolved {
             shared.expect(peer, resolved.ip());
-            let limit = shared.config.handshake_timeout;
+            let limit = shared.config.dial_timeout;
             let dialled = tokio::time::timeout(limit, dial(shared, peer, resolved)).await;
             shared.greeting_failed(peer);
             match dialled {
