@@ -85,14 +85,6 @@ impl Outgoing {
         }
     }
 
-    /// Whether the peer is fed, or was asked so lately that its answer may be under way.
-    fn is_answered_within(&self, patience_ns: u64, now_ns: u64) -> bool {
-        match self {
-            Self::Asked(_, since) => now_ns < since + patience_ns,
-            other => other.is_under_way(now_ns),
-        }
-    }
-
     fn close(&mut self) {
         // A hello that was refused for now is said again at the next turn.
         if let Self::Open(_, feeder) = core::mem::take(self) {
@@ -415,15 +407,10 @@ impl Loop {
         let answer = self.replica.consensus().handle_hello(now, from, epoch, entry, hello);
         let frame = match answer {
             Ok(position) => {
-                let peer = self.neighbours.peer(from);
-                let patience_ns = CONNECT_NS + peer.round_trip_ns;
-                let streams = peer.streams.entry(epoch).or_default();
-                streams.hears = Some(session);
-                if !streams.outgoing.is_answered_within(patience_ns, now.mono_ns) {
-                    // It has started a moment ago, and what was offered before that was not taken.
-                    streams.outgoing.close();
-                    self.neighbours.connect_due_ns = 0;
-                }
+                self.neighbours.peer(from).streams.entry(epoch).or_default().hears = Some(session);
+                // It has started a moment ago, and what was offered before that was not taken. What is offered and not
+                // answered yet is not offered anew: two that do that to each other on a slow machine never come to an end.
+                self.neighbours.connect_due_ns = 0;
                 Frame::Want { session, position }
             }
             // Offered again in a while, if it is still needed then.
