@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) bodies: Arc<Semaphore>,
     /// Permits for chunks on their way to the disk, beside the first of each body.
     pub(crate) chunks_ahead: Arc<Semaphore>,
+    /// Permits for writes that another member is to coordinate.
+    pub(crate) forwards: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) published: watch::Sender<Published>,
     pub(crate) failure: OnceLock<String>,

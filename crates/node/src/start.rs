@@ -17,7 +17,7 @@ use store::state::FjallState;
 use store::vault::Vault;
 use tokio::sync::{Notify, Semaphore, watch};
 use types::command::{Genesis, Member};
-use types::limits::{BODIES_MAX, CHUNKS_AHEAD_MAX, SUBMIT_QUEUE_MAX};
+use types::limits::{BODIES_MAX, CHUNKS_AHEAD_MAX, FORWARDS_MAX, SUBMIT_QUEUE_MAX};
 use types::sign::Signer as _;
 use types::{ClusterId, Epoch, GroupId, ReplicaId};
 
@@ -230,6 +230,7 @@ fn run(
         space: Space::new(config.data.clone(), config.reserve_len),
         bodies: Arc::new(Semaphore::new(BODIES_MAX)),
         chunks_ahead: Arc::new(Semaphore::new(CHUNKS_AHEAD_MAX)),
+        forwards: Semaphore::new(FORWARDS_MAX),
         metrics: Metrics::default(),
         published,
         failure: OnceLock::new(),

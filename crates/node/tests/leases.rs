@@ -7,10 +7,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use cluster::{Group, within};
-use common::{create_bucket, put};
+use common::{bytes, create_bucket, put};
 use node::{Change, ChangeError, Node};
-use types::command::{Holders, PutZone};
-use types::{Outcome, ReplicaId};
+use types::command::{BeginEpoch, CreateBucket, DeleteItem, DeleteObjects, Holders, PutZone};
+use types::{Command, Op, Outcome, ReplicaId};
 
 const DELAY: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -168,6 +168,69 @@ async fn the_home_of_a_zone_coordinates_its_writes_while_it_can_be_reached() {
     let written = put(group.node(1), "photos", "hot/2", b"2").await;
     assert_eq!(written.order.id.replica, ReplicaId(1), "whoever is asked, while the home is away");
     assert_eq!(read(group.node(2), "hot/2").await, Some(b"2".to_vec()));
+    group.stop().await;
+}
+
+fn at_home_in(home: u32) -> PutZone {
+    PutZone { zone: "photos/".to_owned(), holders: Holders::Nobody, home: Some(ReplicaId(home)) }
+}
+
+/// A home is a preference: what does not fit into a request, and what is one too many, is coordinated where it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_or_too_much_for_the_home_of_a_zone_is_coordinated_where_it_came() {
+    let group = group(Duration::from_millis(20)).await;
+    say(group.node(1), at_home_in(3)).await;
+    within(PATIENCE, async || (group.node(1).zones().unwrap().len() == 1).then_some(())).await;
+    // Inline, and still more than a request holds.
+    let long = bytes(1, 100_000);
+    let written = put(group.node(1), "photos", "long", &long).await;
+    assert_eq!(written.order.id.replica, ReplicaId(1));
+    assert_eq!(read(group.node(2), "long").await, Some(long));
+    let puts = (0..100u32).map(|round| {
+        let node = group.node(1).clone();
+        tokio::spawn(async move { put(&node, "photos", &format!("{round}"), b"1").await.order.id.replica.0 })
+    });
+    let coordinators = futures::future::try_join_all(puts).await.unwrap();
+    let count = |of: u32| coordinators.iter().filter(|coordinator| **coordinator == of).count();
+    assert_eq!(count(1) + count(3), 100);
+    assert!(count(1) > 0 && count(3) > 0, "{coordinators:?}");
+    assert_eq!(group.node(1).status().counters.forwarded_writes, count(3) as u64);
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+/// What a peer asks to have proposed, as it goes over the wire (`docs/formats/peer.md`).
+fn propose(command: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(command.len()).unwrap().to_be_bytes();
+    [&[2, 0x82, 7, 0x81, 0x59], &len[..], command].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_has_nothing_proposed_that_would_stop_the_group() {
+    let group = group(Duration::from_millis(1)).await;
+    let answer = async |command: &[u8]| {
+        let answer = group.node(3).peers().request(ReplicaId(1), &propose(command)).await.unwrap();
+        assert_eq!(answer[..2], [2, 0x82]);
+        answer[2]
+    };
+    let command =
+        |op: Op| Command { salt: [7; 32], principal: "peer".to_owned(), request: None, op }.to_bytes().unwrap();
+    const DONE: u8 = 0;
+    const DECLINED: u8 = 1;
+    let membership = group.node(3).membership();
+    let begins = BeginEpoch { membership: membership.to_bytes(), members: membership.members.clone() };
+    assert_eq!(answer(&command(Op::BeginEpoch(begins))).await, DECLINED);
+    let create = CreateBucket { bucket: "of-a-peer".to_owned(), region: None };
+    assert_eq!(answer(&command(Op::CreateBucket(create))).await, DECLINED, "it is about no key");
+    assert_eq!(answer(b"no command").await, DECLINED);
+    let item = DeleteItem { key: "cat".to_owned(), version: None, condition: Default::default() };
+    let delete = DeleteObjects { bucket: "photos".to_owned(), items: vec![item] };
+    assert_eq!(answer(&command(Op::DeleteObjects(delete))).await, DONE);
+    let short = group.node(3).peers().request(ReplicaId(1), &propose(b"x")[..5]).await;
+    assert!(short.is_err());
+    put(group.node(1), "photos", "cat", b"alive").await;
+    assert_eq!(read(group.node(3), "cat").await, Some(b"alive".to_vec()));
+    group.have_one_ledger().await;
     group.stop().await;
 }
 

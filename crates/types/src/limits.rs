@@ -154,6 +154,8 @@ pub const MESH_REQUEST_LEN_MAX: usize = 64 * 1024;
 pub const MESH_ANSWER_FRAME_LEN_MAX: usize = 256 * 1024;
 /// Requests that one replica has open at another; one more waits.
 pub const MESH_REQUESTS_MAX: u32 = 16;
+/// Writes that one replica has others coordinate at once: fewer than requests, which chunks and states want, too.
+pub const FORWARDS_MAX: usize = 12;
 /// Bytes of one stream that were sent and not yet read at the other end.
 pub const MESH_STREAM_WINDOW_LEN: u32 = 4 * 1024 * 1024;
 /// Bytes received from one replica that the user of the mesh has in hand, per class (urgent, journal), beside one message

@@ -3,6 +3,8 @@
 //!
 //! A command that was handed over is not proposed here, too, unless the home says that it has not proposed it: it would be
 //! executed twice, perhaps with another write of the key in between. If the answer is lost, the outcome is not known.
+//!
+//! A home is a preference: what is too long for a request, or one too many, is proposed here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use types::journal::decode_proposal;
+use types::limits::MESH_REQUEST_LEN_MAX;
 use types::{Command, OrderKey, Outcome, ReplicaId};
 
 use super::{accept, ack, commit, propose};
@@ -58,6 +61,11 @@ pub(crate) async fn forward(
     let body = &accepted.submission.body;
     let (_, at) = decode_proposal(body).map_err(|error| WriteError::Failed(error.to_string()))?;
     let request = Request::Propose(ByteVec::from(body[at..].to_vec())).to_bytes();
+    if request.len() > MESH_REQUEST_LEN_MAX {
+        return Ok(None);
+    }
+    // Requests wait for one another, and what waits for long has no outcome to tell.
+    let Ok(_permit) = shared.forwards.try_acquire() else { return Ok(None) };
     let asked = link.request(request, ANSWER_LEN_MAX);
     let answer = tokio::select! {
         answer = asked => answer,
@@ -98,6 +106,10 @@ async fn propose_for(shared: &Shared, bytes: &[u8]) -> Result<Written, Forwarded
     let declined = |error: WriteError| Forwarded::Declined(error.to_string());
     shared.ready().map_err(declined)?;
     let command = Command::from_bytes(bytes).map_err(|error| Forwarded::Declined(error.to_string()))?;
+    // What is about no key has no home. Above all an epoch begins by a Reconfig only: members stop at anything else.
+    if command.op.first_key().is_none() {
+        return Err(Forwarded::Declined("it writes no key".to_owned()));
+    }
     let submission = accept::submission(&command).map_err(declined)?;
     let answered = propose::propose(shared, Accepted { command, submission }).map_err(declined)?;
     let unknown = |error: WriteError| match error {

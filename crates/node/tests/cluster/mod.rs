@@ -14,6 +14,7 @@ use node::peer::{Link, LinkClosed, Peers, RequestFailed};
 use node::{GroupConfig, Node, NodeConfig};
 use tokio::sync::mpsc;
 use types::command::Member;
+use types::limits::MESH_REQUEST_LEN_MAX;
 use types::sign::Signer as _;
 use types::{ClusterId, ReplicaId};
 
@@ -21,6 +22,8 @@ use types::{ClusterId, ReplicaId};
 #[derive(Default)]
 struct Way {
     is_cut: AtomicBool,
+    /// What is ordered waits, and what is urgent passes it.
+    is_held: AtomicBool,
 }
 
 /// The links of a group.
@@ -49,6 +52,9 @@ impl Link for TestLink {
 
     fn request(&self, request: Bytes, len_max: usize) -> BoxFuture<'_, Result<Bytes, RequestFailed>> {
         async move {
+            if request.len() > MESH_REQUEST_LEN_MAX {
+                return Err(RequestFailed("too long for a request".to_owned()));
+            }
             tokio::time::sleep(self.delay).await;
             while self.way.is_cut.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -86,6 +92,11 @@ impl Net {
         self.ways[&(from, to)].is_cut.store(false, Ordering::SeqCst);
     }
 
+    /// From now on journals do not come from one to the other, and everything else does.
+    pub fn hold(&self, from: u32, to: u32, is_held: bool) {
+        self.ways[&(from, to)].is_held.store(is_held, Ordering::SeqCst);
+    }
+
     fn connect(&self, (from, origin): (u32, &Peers), (to, target): (u32, &Peers)) {
         let (ordered, mut frames) = mpsc::channel::<(tokio::time::Instant, Bytes)>(1024);
         let (urgent, mut urgents) = mpsc::channel::<Bytes>(64);
@@ -97,10 +108,10 @@ impl Net {
         tokio::spawn(async move {
             while let Some((sent, frame)) = frames.recv().await {
                 // A cut link carries nothing, and loses nothing of what is ordered: it is carried when it is mended.
-                while way.is_cut.load(Ordering::SeqCst) {
+                tokio::time::sleep_until(sent + delay).await;
+                while way.is_cut.load(Ordering::SeqCst) || way.is_held.load(Ordering::SeqCst) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                tokio::time::sleep_until(sent + delay).await;
                 if peers.frame(ReplicaId(from), &frame).await.is_err() {
                     return;
                 }
