@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) first: Membership,
     /// The newest epoch that is known here.
     pub(crate) membership: watch::Sender<Arc<Membership>>,
-    /// Whether this replica is its only member.
+    /// Whether this replica is its only member, and has its state: what it has executed is all that was.
     pub(crate) is_alone: AtomicBool,
     /// How many of its members are reached, as the loop sees it.
     pub(crate) reachable: AtomicUsize,
@@ -154,8 +154,11 @@ impl Shared {
         self.membership.borrow().clone()
     }
 
+    /// There is a newer epoch. Whoever is its only member is alone once it has the state: see `is_alone`.
     pub(crate) fn set_membership(&self, membership: Membership) {
-        self.is_alone.store(membership.members == [self.replica], Ordering::Relaxed);
+        if membership.members != [self.replica] {
+            self.is_alone.store(false, Ordering::Relaxed);
+        }
         self.membership.send_replace(Arc::new(membership));
     }
 

@@ -207,7 +207,7 @@ fn run(
         group: GROUP,
         replica: group.replica,
         first: first(&group),
-        is_alone: AtomicBool::new(membership.members == [group.replica]),
+        is_alone: AtomicBool::new(has_started && membership.members == [group.replica]),
         membership: watch::Sender::new(Arc::new(membership)),
         reachable: AtomicUsize::new(1),
         suspects: ArcSwap::default(),

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cluster::{Group, within};
-use common::{bytes, create_bucket, put};
-use node::{Change, ChangeError, Node};
+use common::{bytes, create_bucket, put, put_op};
+use node::{Change, ChangeError, Node, Wait, WriteRequest};
+use types::command::Condition;
 use types::{Outcome, ReplicaId};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -175,5 +176,75 @@ async fn every_one_of_five_is_replaced_and_ends() {
         writer.await.unwrap();
     }
     group.have_one_ledger().await;
+    group.stop().await;
+}
+
+/// The one member that stays hears that it is alone before it has executed what goes before: what it has is not all yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_member_does_not_read_alone_before_it_has_everything() {
+    let mut group = Group::start_with(2, 1, 0, Duration::from_millis(100)).await;
+    create_bucket(group.node(1), "photos").await;
+    assert_eq!(group.node(1).put_node("", group.entry_of(2)).await.unwrap(), Outcome::Done);
+    change(group.node(1), Change::Add(ReplicaId(2))).await;
+    group.is_ready(2).await;
+    let before = group.node(2).membership().epoch;
+    // The newest of what the other one has answered, of many keys, while it is taken out of the group by itself.
+    let answered: Vec<Arc<AtomicU64>> = (0..16).map(|_| Arc::default()).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..)
+        .zip(&answered)
+        .map(|(key, answered)| {
+            let (node, answered, stop) = (group.node(2).clone(), answered.clone(), stop.clone());
+            tokio::spawn(async move {
+                for round in 1.. {
+                    tokio::time::sleep(Duration::from_millis(key * 11)).await;
+                    let (key, bytes) = (key.to_string(), round.to_string());
+                    let op = put_op(&node, "photos", &key, bytes.as_bytes(), Condition::default()).await;
+                    let request = WriteRequest { principal: String::new(), request: None, op, wait: Wait::Commit };
+                    if stop.load(Ordering::SeqCst) || node.write(request).await.is_err() {
+                        return;
+                    }
+                    answered.store(round, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let leaver = group.node(2).clone();
+    let leaves = tokio::spawn(async move { leaver.change(Change::Remove(ReplicaId(2))).await });
+    within(PATIENCE, async || (group.node(2).membership().epoch > before).then_some(())).await;
+    group.net.hold(2, 1, true);
+    stop.store(true, Ordering::SeqCst);
+    let seen: Vec<u64> = answered.iter().map(|answered| answered.load(Ordering::SeqCst)).collect();
+    assert!(seen.iter().any(|round| *round > 0), "it has answered some of them");
+    within(PATIENCE, async || (group.node(1).membership().epoch > before).then_some(())).await;
+    let mut waits = 0;
+    for (key, round) in seen.iter().enumerate().filter(|(_, round)| **round > 0) {
+        let key = key.to_string();
+        match tokio::time::timeout(Duration::from_millis(100), read(group.node(1), &key)).await {
+            Ok(got) => {
+                let got: u64 = got.map_or(0, |got| String::from_utf8(got).unwrap().parse().unwrap());
+                assert!(got >= *round, "key {key}: {round} was answered, and then {got} was read");
+            }
+            Err(_) => waits += 1,
+        }
+    }
+    assert!(waits > 0, "it has to wait for what the other one has said");
+    group.net.hold(2, 1, false);
+    for (key, round) in seen.iter().enumerate().filter(|(_, round)| **round > 0) {
+        let got = read(group.node(1), &key.to_string()).await.unwrap();
+        assert!(String::from_utf8(got).unwrap().parse::<u64>().unwrap() >= *round);
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // Its answer may be lost with the node that gives it.
+    let _ = leaves.await.unwrap();
+    within(PATIENCE, async || group.node(1).ready().ok()).await;
+    put(group.node(1), "photos", "alone", b"1").await;
+    assert_eq!(read(group.node(1), "alone").await, Some(b"1".to_vec()));
+    group.stop_node(1).await;
+    group.start_node(1);
+    group.is_ready(1).await;
+    assert_eq!(read(group.node(1), "alone").await, Some(b"1".to_vec()));
     group.stop().await;
 }

@@ -69,6 +69,14 @@ impl Replica {
         self.known.values().next_back()
     }
 
+    /// Whether the newest epoch that is known here runs here, on its state. Else what others have executed may be missing
+    /// here, even where this replica is the only member of that epoch.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let newest = self.known.keys().next_back().and_then(|newest| self.served.get(newest));
+        newest.is_some_and(|served| served.core.has_state() && served.core.status().phase == Phase::Running)
+    }
+
     /// Whether this replica may stop for good.
     #[must_use]
     pub fn is_removed(&self) -> bool {

@@ -139,9 +139,18 @@ impl Loop {
             self.replica.handle_tick(clock::now());
             self.drain(None)?;
             self.look_after_peers()?;
+            self.note_alone();
             self.append_heads_due()?;
         }
         Ok(())
+    }
+
+    /// The only member of an epoch has what was executed in the one before.
+    pub(crate) fn note_alone(&mut self) {
+        let is_only = self.shared.membership().members == [self.shared.replica];
+        if is_only && !self.is_alone() && self.replica.consensus().is_current() {
+            self.shared.is_alone.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether this replica decides alone.

@@ -26,12 +26,12 @@ pub async fn create_bucket_order(node: &Node, bucket: &str) -> OrderKey {
     write(node, Op::CreateBucket(CreateBucket { bucket: bucket.to_owned(), region: None })).await.order
 }
 
-/// Puts bytes; long ones go through the vault.
-pub async fn put_if(node: &Node, bucket: &str, key: &str, bytes: &[u8], condition: Condition) -> Written {
+/// The command that puts bytes; long ones go through the vault.
+pub async fn put_op(node: &Node, bucket: &str, key: &str, bytes: &[u8], condition: Condition) -> Op {
     let mut writer = node.place().unwrap();
     writer.write(Bytes::copy_from_slice(bytes)).await.unwrap();
     let placed = writer.finish().await.unwrap();
-    let put = PutObject {
+    Op::PutObject(PutObject {
         bucket: bucket.to_owned(),
         key: key.to_owned(),
         body: placed.body,
@@ -41,8 +41,12 @@ pub async fn put_if(node: &Node, bucket: &str, key: &str, bytes: &[u8], conditio
         checksum: None,
         metadata: Metadata::default(),
         condition,
-    };
-    write(node, Op::PutObject(put)).await
+    })
+}
+
+/// Puts bytes.
+pub async fn put_if(node: &Node, bucket: &str, key: &str, bytes: &[u8], condition: Condition) -> Written {
+    write(node, put_op(node, bucket, key, bytes, condition).await).await
 }
 
 pub async fn put(node: &Node, bucket: &str, key: &str, bytes: &[u8]) -> Written {
