@@ -201,6 +201,8 @@ impl Leased {
         });
         let leases = leases.collect();
         self.table.store(Arc::new(ZoneTable { said, leases }));
+        // A reader may still have the table before. Nobody tells it when the epoch ends.
+        before.leases.iter().filter(|lease| old.contains(&lease.zone)).for_each(|lease| lease.end());
         (new, old)
     }
 }
@@ -274,6 +276,24 @@ mod tests {
         assert_eq!((new, old), (vec![zone("c/")], vec![zone("a/")]));
         assert_eq!(leased.held(|zone| zone == b"b/"), Some(zone("b/")));
         assert_eq!(leased.held(|zone| zone == b"c/"), None);
+    }
+
+    /// Nothing more is heard of it, not even that its epoch has ended: whoever still looks at it is told now.
+    #[test]
+    fn a_lease_that_is_not_wanted_any_more_ends_for_those_who_look_at_it() {
+        let leased = holding(&["a/", "b/"]);
+        leased.lease(Epoch(1), &zone("a/"), FAR);
+        leased.lease(Epoch(1), &zone("b/"), FAR);
+        let table = leased.table().clone();
+        let ended = |zone: usize| table.leases[zone].ended.load(Ordering::SeqCst);
+        let before = [ended(0), ended(1)];
+        leased.say(vec![all("b/")], |_| true);
+        assert_eq!([ended(0), ended(1)], [before[0] + 1, before[1]]);
+        assert!(!table.leases[0].is_held() && table.leases[1].is_held());
+        // Wanted again, it is another one, which has to be granted.
+        leased.say(vec![all("a/"), all("b/")], |_| true);
+        leased.lease(Epoch(1), &zone("a/"), FAR);
+        assert!(!table.leases[0].is_held() && leased.table().leases[0].is_held());
     }
 
     #[test]
