@@ -11,11 +11,15 @@ use crate::read::leased::CatalogZones;
 use crate::replica::overlay::Layered;
 use crate::write::apply::Executed;
 
+/// How wrong a clock may run: an NTP client may have it run a tenth too fast or too slow for a while (`adjtimex`; chrony does
+/// so by a twelfth if it has to), and the oscillator has its error, too.
+const RATE_ERROR_PPM: u64 = 102_000;
+
 /// Makes a core ready for leases before it starts. Alone, nobody is asked, and nothing is published.
 pub(crate) fn set_up(core: &mut Core) {
     crate::faults::break_core(core);
     if core.members() > 1 {
-        core.set_lease_timing(LeaseTiming::default());
+        core.set_lease_timing(LeaseTiming { rate_error_ppm: RATE_ERROR_PPM, ..LeaseTiming::default() });
         core.set_zones(Arc::new(CatalogZones));
         core.publish_pending();
     }
