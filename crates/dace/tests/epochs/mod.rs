@@ -526,8 +526,9 @@ impl Cluster {
             Output::ReadContended { read } | Output::LeasedContended { read } | Output::ReadAgain { read } => {
                 node.again.push((epoch, read));
             }
-            Output::Pends { id, .. } => drop(node.pending.insert((epoch, id))),
-            Output::Settles { id, .. } => drop(node.pending.remove(&(epoch, id))),
+            // Whoever counts them by slot must find none left over.
+            Output::Pends { id, .. } => assert!(node.pending.insert((epoch, id)), "{id} pends at r{r} already"),
+            Output::Settles { id, .. } => assert!(node.pending.remove(&(epoch, id)), "{id} did not pend at r{r}"),
             Output::Void { id } => {
                 assert!(!self.decided.contains_key(&id), "r{r} says that {id} is void, and it was executed");
                 node.voids.push(id);

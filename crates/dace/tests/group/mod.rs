@@ -384,8 +384,13 @@ impl Group {
                 Output::Send { to, message } => self.messages.push_back((r, to.0, message.clone())),
                 Output::ReadReady { read } => node.reads.push(*read),
                 Output::LeasedReady { read } => node.leased.push((*read, node.executed.len())),
-                Output::Pends { id, slots } => drop(node.pending.insert(*id, slots.clone())),
-                Output::Settles { id, .. } => drop(node.pending.remove(id)),
+                // Whoever counts them by slot must find none left over.
+                Output::Pends { id, slots } => {
+                    assert_eq!(node.pending.insert(*id, slots.clone()), None, "{id} at r{r}")
+                }
+                Output::Settles { id, slots } => {
+                    assert_eq!(node.pending.remove(id).as_ref(), Some(slots), "{id} at r{r}")
+                }
                 Output::ReadContended { .. } | Output::LeasedContended { .. } | Output::Lease { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),
                 Output::Covered { id } => node.covered.push(*id),
