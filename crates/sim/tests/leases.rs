@@ -38,7 +38,8 @@ fn defects_of_readers_are_caught() {
 }
 
 /// Where each is looked for: the first seeds in which it shows are not far from the first of these.
-const READERS: [(Defect, core::ops::Range<u64>); 1] = [(Defect::PublishesLate, 1000..1100)];
+const READERS: [(Defect, core::ops::Range<u64>); 2] =
+    [(Defect::PublishesLate, 1000..1100), (Defect::DeadlineLookedAtOnce, 3010..3030)];
 
 /// For a read of one key it does not matter on which side of the pending writes the clock is looked at.
 #[test]

@@ -87,7 +87,7 @@ fn rules_of_reconfiguration_are_missed() {
 fn rules_about_leases_in_reconfigurations_are_missed() {
     let rules = [
         (Mutant::ReconfigInNoZone, 20_010),
-        (Mutant::LeasedReadAfterSeal, 20_027),
+        (Mutant::LeasedReadAfterSeal, 20_011),
         (Mutant::LeaseOutlivesEpoch, 20_010),
     ];
     for (mutant, seed) in rules {

@@ -36,6 +36,9 @@ pub enum Defect {
     /// A reader beside the loop looks at the deadline only after the pending writes. The lease has to begin in between:
     /// chance rarely finds that, and a test of the core (`tests/leases.rs`) shows it by hand.
     DeadlineAfterPending,
+    /// A reader beside the loop does not look at the deadline again behind the pending writes: the epoch may have ended in
+    /// between.
+    DeadlineLookedAtOnce,
     /// Pending writes are published when they pend no more: too late.
     PublishesLate,
 }
@@ -55,7 +58,8 @@ impl Defect {
     ];
 
     /// Those of readers beside the loop.
-    pub const OF_READERS: [Self; 3] = [Self::LeaseBeforePending, Self::DeadlineAfterPending, Self::PublishesLate];
+    pub const OF_READERS: [Self; 4] =
+        [Self::LeaseBeforePending, Self::DeadlineAfterPending, Self::DeadlineLookedAtOnce, Self::PublishesLate];
 
     /// Its name on the command line.
     #[must_use]
@@ -71,6 +75,7 @@ impl Defect {
             Self::ListingOfLastCut => "listing_of_last_cut",
             Self::LeaseBeforePending => "lease_before_pending",
             Self::DeadlineAfterPending => "deadline_after_pending",
+            Self::DeadlineLookedAtOnce => "deadline_looked_at_once",
             Self::PublishesLate => "publishes_late",
         }
     }
@@ -87,8 +92,13 @@ impl Defect {
             Self::QuotaAcrossSlots => &["outcome", "blocks", "model", "state"],
             Self::UnorderedListing | Self::ListingOfLastCut => &["listing"],
             Self::LeaseBeforePending => &[],
-            Self::DeadlineAfterPending | Self::PublishesLate => &["serializability"],
+            Self::DeadlineAfterPending | Self::DeadlineLookedAtOnce | Self::PublishesLate => &["serializability"],
         }
+    }
+
+    /// Whether it takes an epoch that ends to show it.
+    pub(crate) fn is_of_epochs(self) -> bool {
+        self == Self::DeadlineLookedAtOnce
     }
 
     /// Whether a replica has it.
@@ -132,6 +142,7 @@ pub(crate) fn execute(
         | Defect::ListingOfLastCut
         | Defect::LeaseBeforePending
         | Defect::DeadlineAfterPending
+        | Defect::DeadlineLookedAtOnce
         | Defect::PublishesLate => catalog::execute(state, timestamp, id, command),
         Defect::WindowAcrossSlots => {
             let execution = catalog::execute(state, timestamp, id, command)?;

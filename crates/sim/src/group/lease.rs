@@ -158,20 +158,25 @@ impl Leases {
 pub(crate) struct Leased {
     pub(crate) pending: BTreeMap<CommandId, SlotSet>,
     pub(crate) deadlines: BTreeMap<Zone, u64>,
+    /// How often each was taken back.
+    ended: BTreeMap<Zone, u64>,
     /// Reads that its core knows of: clients and what they ask for.
     pub(crate) reads: BTreeMap<(Epoch, u64), (usize, usize)>,
     /// Those beside the loop.
     pub(crate) looks: BTreeMap<u64, Look>,
     /// How many of them were begun.
     pub(crate) looks_begun: u64,
-    /// How often the state was replaced by a peer's.
-    pub(crate) installs: u64,
 }
 
 impl Leased {
     /// Whether it owes nobody an answer.
     pub(crate) fn is_idle(&self) -> bool {
         self.reads.is_empty() && self.looks.is_empty()
+    }
+
+    /// How often the deadline of a zone was taken back.
+    pub(crate) fn times_ended(&self, zone: &Zone) -> u64 {
+        self.ended.get(zone).copied().unwrap_or(0)
     }
 }
 
@@ -447,7 +452,12 @@ impl Life {
             dace::Output::Pends { .. } if is_late => {}
             dace::Output::Pends { id, slots } => drop(leased.pending.insert(id, slots)),
             dace::Output::Settles { id, .. } => drop(leased.pending.remove(&id)),
-            dace::Output::Lease { zone, until } => drop(leased.deadlines.insert(zone, until)),
+            dace::Output::Lease { zone, until } => {
+                if until == 0 {
+                    *leased.ended.entry(zone.clone()).or_default() += 1;
+                }
+                leased.deadlines.insert(zone, until);
+            }
             _ => {}
         }
     }

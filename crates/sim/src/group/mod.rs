@@ -144,7 +144,8 @@ pub fn catch_defect(
     seeds: core::ops::Range<u64>,
 ) -> Option<(Options, Violation)> {
     let is_leased = Defect::OF_READERS.contains(&defect);
-    first_caught((is_leased, false), |options| Options { defect: Some(defect), ..options }, groups, seeds)
+    let kind = (is_leased, defect.is_of_epochs());
+    first_caught(kind, |options| Options { defect: Some(defect), ..options }, groups, seeds)
 }
 
 /// The same for clocks that run beyond the bound on which leases rest.

@@ -168,7 +168,6 @@ impl World {
         life.live = image.rows.clone();
         life.image = Arc::clone(&image);
         life.unsealed.clear();
-        life.leased.installs += 1;
         machine.disk.checkpoint = Some(image);
         self.coverage.snapshots += 1;
         self.coverage.snapshots_to_new += u64::from(is_new);

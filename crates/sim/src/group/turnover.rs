@@ -5,6 +5,7 @@
 use dace::Membership;
 
 use super::check::Checked;
+use super::reader::Look;
 use super::reconf::{Change, Stage};
 use super::siege::{CALMS_MAX, Plot, Siege};
 use super::world::World;
@@ -75,7 +76,7 @@ impl World {
             // The others go on without the holder.
             2 if self.is_in_newest(siege.writer) && self.reconf.newest().epoch > siege.epoch => siege.stage = 3,
             3 if self.is_answered(siege) => siege.stage = 4,
-            4 if siege.plot == Plot::Attached && now >= siege.since + self.trip() => {
+            4 if siege.plot == Plot::Attached && now >= siege.since + self.trip() * self.patience(siege.holder) => {
                 (0..self.options.nodes).for_each(|peer| self.net.mend(peer, siege.holder, now));
             }
             _ => {}
@@ -101,6 +102,22 @@ impl World {
             self.trace.say(siege.since, || format!("r{at} is cut off: {stage:?}", at = at + 1));
         }
         self.leases.siege = Some(siege);
+    }
+
+    /// For how many round trips a holder that has attached the Reconfig is cut off yet: not for long, if a reader there has had its
+    /// first look.
+    fn patience(&self, holder: usize) -> u64 {
+        let life = self.machines[holder].life.as_ref();
+        if life.is_some_and(|life| life.leased.looks.values().any(Look::is_kept)) { 1 } else { 4 }
+    }
+
+    /// Whether a reader at the holder is kept off its processor: until the holder takes its deadline back, since it has executed
+    /// the Reconfig; by then the others have written in the next epoch.
+    pub(super) fn is_kept_waiting(&self, at: usize) -> bool {
+        let is_it = |siege: &&Siege| siege.plot == Plot::Attached && siege.stage == 4 && siege.holder == at;
+        let Some(siege) = self.leases.siege.as_ref().filter(is_it) else { return false };
+        let life = self.machines[at].life.as_ref();
+        life.is_some_and(|life| life.leased.deadlines.get(&siege.zone).is_some_and(|until| *until > 0))
     }
 
     /// Whether a machine serves the newest epoch, and no older one of which it knows.
