@@ -3,7 +3,8 @@
 
 use types::Refusal;
 use types::command::{
-    Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Holders, Op, PutNode, PutZone, Versioning,
+    AdmitNode, Command, CompleteUpload, Condition, CopyObject, EtagMatch, Genesis, Holders, Op, PutNode, PutZone,
+    Versioning,
 };
 use types::limits::{
     ACCESS_KEY_LEN_MAX, BUCKET_NAME_LEN_MAX, CHUNK_LEN, DELETE_ITEMS_MAX, EPOCH_LEN_MAX, ETAG_LEN_MAX, ETAGS_MAX,
@@ -67,6 +68,8 @@ pub(crate) fn command(command: &Command) -> Checked {
         }
         Op::DeleteAccessKey(delete) => access_key(&delete.access_key),
         Op::PutNode(put) => node(put),
+        Op::AdmitNode(admit) => newcomer(admit),
+        Op::Barrier => Ok(()),
         Op::BeginEpoch(begin) => {
             ensure((1..=EPOCH_LEN_MAX).contains(&begin.membership.len()), "the epoch is empty or too long")?;
             ensure((1..=MEMBERS_MAX).contains(&begin.members.len()), "a group has between 1 and 32 members")
@@ -105,6 +108,12 @@ fn zone(put: &PutZone) -> Checked {
     let Holders::These(these) = &put.holders else { return Ok(()) };
     ensure((1..=MEMBERS_MAX).contains(&these.len()), "between 1 and 32 members hold a lease, or nobody, or everyone")?;
     ensure(these.is_sorted_by(|a, b| a < b), "the holders are not in rising order")
+}
+
+fn newcomer(admit: &AdmitNode) -> Checked {
+    ensure(admit.region.len() <= TEXT_LEN_MAX, "the region is too long")?;
+    ensure(admit.mesh.len() <= TEXT_LEN_MAX, "the address is too long")?;
+    ensure((1..=TEXT_LEN_MAX).contains(&admit.label.len()), "what the node is called is empty or too long")
 }
 
 /// What any name must keep, so that rows cannot be confused; AWS's further rules are the gateway's.

@@ -151,6 +151,8 @@ fn named_bucket(op: &Op) -> Result<(), Refusal> {
         | Op::PutAccessKey(_)
         | Op::DeleteAccessKey(_)
         | Op::PutNode(_)
+        | Op::AdmitNode(_)
+        | Op::Barrier
         | Op::BeginEpoch(_)
         | Op::PutZone(_) => true,
         Op::DeleteBucket(op) => check::is_bucket_name(&op.bucket),

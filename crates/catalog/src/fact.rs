@@ -64,8 +64,9 @@ fn kind(op: &Op) -> FactKind {
         Op::AbortUpload(_) => FactKind::UploadAbort,
         Op::PutAccessKey(_) => FactKind::KeyPut,
         Op::DeleteAccessKey(_) => FactKind::KeyDelete,
-        Op::PutNode(_) => FactKind::NodePut,
+        Op::PutNode(_) | Op::AdmitNode(_) => FactKind::NodePut,
         Op::BeginEpoch(_) => FactKind::EpochBegin,
+        Op::Barrier => FactKind::Barrier,
         Op::PutZone(_) => FactKind::ZonePut,
     }
 }
@@ -127,7 +128,9 @@ fn describe(fact: &mut Fact, command: &Command) {
             *key = op.member.replica.to_string();
             detail.configuration = configuration(command);
         }
-        Op::BeginEpoch(_) => detail.configuration = configuration(command),
+        Op::Barrier => {}
+        // Execution finds the number of a node.
+        Op::AdmitNode(_) | Op::BeginEpoch(_) => detail.configuration = configuration(command),
         Op::PutZone(op) => {
             *key = clip(&op.zone, KEY_LEN_MAX);
             detail.configuration = configuration(command);
@@ -176,6 +179,9 @@ fn refusal_words(refusal: &Refusal) -> String {
         Refusal::TooManyAccessKeys => "too many access keys".to_owned(),
         Refusal::NoSuchAccessKey => "no such access key".to_owned(),
         Refusal::LastAccessKey => "the last access key".to_owned(),
+        Refusal::TokenUsed => "the join token was used before".to_owned(),
+        Refusal::TokenExpired => "the join token has expired".to_owned(),
+        Refusal::NameTaken(replica) => format!("node {replica} has this name"),
         Refusal::TooManyRows => "the command has changed as many rows as one may".to_owned(),
     }
 }

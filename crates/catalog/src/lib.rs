@@ -33,7 +33,11 @@ pub use retry::is_expired as retry_is_expired;
 /// | version | what it added |
 /// | --- | --- |
 /// | 1 | the first |
-/// | 2 | `PutZone` |
+/// | 2 | `PutZone`, `AdmitNode`, `Barrier` |
 pub const LOGIC_VERSION: u32 = 2;
+/// The version that takes nodes in for join tokens.
+pub const LOGIC_WITH_TOKENS: u32 = 2;
+/// The version that orders listings.
+pub const LOGIC_WITH_BARRIERS: u32 = 2;
 /// The version that knows zones.
 pub const LOGIC_WITH_ZONES: u32 = 2;

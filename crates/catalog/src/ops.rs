@@ -38,7 +38,9 @@ pub(crate) fn apply(run: &mut Run<'_>, fact: &mut Fact) -> Result<Outcome, Stop>
         Op::PutAccessKey(op) => cluster::put_access_key(run, op),
         Op::DeleteAccessKey(op) => cluster::delete_access_key(run, op),
         Op::PutNode(op) => cluster::put_node(run, op),
+        Op::AdmitNode(op) => cluster::admit_node(run, op, fact),
         Op::BeginEpoch(op) => cluster::begin_epoch(run, op),
+        Op::Barrier => Ok(Outcome::Done),
         Op::PutZone(op) => cluster::put_zone(run, op),
     }
 }

@@ -165,6 +165,8 @@ fn address(op: &Op) -> (u8, Vec<u8>) {
         Op::PutAccessKey(op) => (11, key::shared_window(b'k', &op.access_key)),
         Op::DeleteAccessKey(op) => (12, key::shared_window(b'k', &op.access_key)),
         Op::PutNode(op) => (13, key::shared_window(b'n', &op.member.replica.to_string())),
+        Op::Barrier => (17, key::shared_window(b'r', "")),
+        Op::AdmitNode(op) => (16, key::shared_window(b'n', &op.label)),
         Op::BeginEpoch(_) => (14, key::shared_window(b'e', "")),
         Op::PutZone(op) => (15, key::shared_window(b'z', &op.zone)),
     }

@@ -62,6 +62,7 @@ row!(AccessKeyRow, "access key");
 row!(NodeRow, "node");
 row!(EpochRow, "epoch");
 row!(ZoneRow, "zone");
+row!(TokenRow, "join token");
 
 /// The first configuration (`g`).
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -83,6 +84,23 @@ pub struct NodeRow {
     /// What it says.
     #[n(1)]
     pub node: PutNode,
+}
+
+/// A join token that was used (`t`); it goes once the token has expired.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct TokenRow {
+    /// The command that used it.
+    #[n(0)]
+    pub order: OrderKey,
+    /// When it expires, in seconds since the Unix epoch.
+    #[n(1)]
+    pub expires_s: u64,
+    /// The key for the mesh of the node that used it.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub identity: [u8; 32],
+    /// That node.
+    #[n(3)]
+    pub replica: ReplicaId,
 }
 
 /// The epoch (`e`); there is none in the first.

@@ -36,6 +36,8 @@ pub fn touches(zone: &[u8], command: &Command) -> bool {
         | Op::PutAccessKey(_)
         | Op::DeleteAccessKey(_)
         | Op::PutNode(_)
+        | Op::AdmitNode(_)
+        | Op::Barrier
         | Op::BeginEpoch(_)
         | Op::PutZone(_) => true,
         Op::PutObject(put) => holds(&put.bucket, &put.key),

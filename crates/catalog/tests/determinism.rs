@@ -166,6 +166,7 @@ fn label(execution: &Execution) -> &'static str {
         Outcome::Deleted(_) => "deleted",
         Outcome::UploadCreated(_) => "upload",
         Outcome::PartStored(_) => "part",
+        Outcome::Admitted(_) => "node",
         Outcome::Refused(Refusal::BucketNotEmpty) => "not empty",
         Outcome::Refused(Refusal::NoSuchUpload) => "no upload",
         Outcome::Refused(_) if execution.facts[0].outcome == FactOutcome::PreconditionFailed => "condition",

@@ -137,6 +137,16 @@ fn computed(name: &str) -> Option<String> {
     }
     Some(match name {
         "put-object" => encoded(Op::PutObject(put())),
+        "barrier" => encoded(Op::Barrier),
+        "admit-node" => encoded(Op::AdmitNode(AdmitNode {
+            token: [0x55; 32],
+            expires_s: 1_800_003_600,
+            identity: [0x66; 32],
+            key: [0x77; 32],
+            region: "us-east4".to_owned(),
+            mesh: "a.example:9700".to_owned(),
+            label: "node-a".to_owned(),
+        })),
         "create-bucket" => encoded(ops::create_bucket("photos")),
         "delete-objects" => encoded(ops::delete("photos", "key", Some(VersionSelector::Id(order(4))))),
         "copy-object" => encoded(Op::CopyObject(copy())),
@@ -148,6 +158,7 @@ fn computed(name: &str) -> Option<String> {
         }
         "outcome-done" => hex(&minicbor::to_vec(Outcome::Done).unwrap()),
         "outcome-refused" => hex(&minicbor::to_vec(Outcome::Refused(Refusal::InvalidPart(7))).unwrap()),
+        "outcome-admit" => hex(&minicbor::to_vec(Outcome::Admitted(ReplicaId(4))).unwrap()),
         "outcome-upload" => hex(&minicbor::to_vec(Outcome::UploadCreated(order(7))).unwrap()),
         "content-empty" => hex(blake3::hash(b"").as_bytes()),
         "content-inline" => hex(&put().digest),

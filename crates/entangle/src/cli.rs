@@ -274,7 +274,7 @@ pub(crate) struct ClusterInitArgs {
 /// `entangle cluster token`
 #[derive(Args, Debug)]
 pub(crate) struct ClusterTokenArgs {
-    /// Data folder of the cluster's first node; it may be running
+    /// Data folder of a node of the cluster; it may be running
     #[arg(long, value_name = "DIR", default_value = "entangle-data")]
     pub(crate) data: PathBuf,
     /// Folder of its keys [default: DATA-keys, beside it]
@@ -283,7 +283,7 @@ pub(crate) struct ClusterTokenArgs {
     /// Days for which the token is good
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=365))]
     pub(crate) days: u32,
-    /// Where the new node is to go [default: where the first node says that it is reached]
+    /// Where the new node is to go [default: where this node and two others are reached]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) address: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! How client commands reach a node: endpoint, credentials, trust; and what its refusals mean to a user.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use client::{Client, Credentials, Endpoint, Error, Options};
 
@@ -11,6 +12,8 @@ use crate::settings::Environment;
 
 /// The keys folder of a node that runs with the defaults in this folder.
 pub(crate) const DEFAULT_KEYS: &str = "entangle-data-keys";
+/// How long most answers are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:9000";
 
 /// A client, and where its credentials came from.
@@ -24,6 +27,11 @@ impl Remote {
     /// Flags, then `ENTANGLE_*`, then `AWS_*`, then the keys folder on this machine. Without any credentials the
     /// requests go unsigned: a public ledger can be read so.
     pub(crate) fn open(args: &RemoteArgs, environment: &Environment) -> Result<Self, Failure> {
+        Self::open_for(args, environment, PATIENCE)
+    }
+
+    /// The same, for what may take so long.
+    pub(crate) fn open_for(args: &RemoteArgs, environment: &Environment, patience: Duration) -> Result<Self, Failure> {
         let (origin, text) = match &args.endpoint {
             Some(text) => ("--endpoint", text.as_str()),
             None => environment
@@ -33,6 +41,7 @@ impl Remote {
         let endpoint: Endpoint = text.parse().map_err(|error| Failure::usage(format!("{origin}: {error}")))?;
         let found = find_credentials(args, environment)?;
         let mut options = Options::new(endpoint);
+        options.timeout = patience;
         options.ca = args
             .ca
             .clone()

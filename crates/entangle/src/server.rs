@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use client::Credentials;
@@ -92,8 +93,17 @@ impl Server {
         let gateway = bound.map_err(|error| not_bound(&error, settings))?;
         let is_member = node.membership().has(node.replica());
         // A node that is no member yet gets the keys that there are with everything else.
-        let root_key = if is_member { ensure_root_key(node, settings, given).await? } else { RootKey::Unknown };
+        let root_key = match given {
+            // The state of a member may be behind, and the group without a quorum: this node starts all the same.
+            Some(given) if !is_member || node.membership().members.len() > 1 => {
+                tokio::spawn(give_root_key(node.clone(), given.clone()));
+                RootKey::Given(given)
+            }
+            given if is_member => ensure_root_key(node, settings, given).await?,
+            _ => RootKey::Unknown,
+        };
         write_policy(&settings.keys, &node.policy())?;
+        tokio::spawn(follow_policy(settings.keys.clone(), node.clone()));
         Ok((Self::run(node.clone(), gateway), root_key))
     }
 
@@ -205,12 +215,39 @@ fn not_bound(error: &BindError, settings: &Settings) -> Failure {
     }
 }
 
+/// Sees to it that the access key of the environment is known to the group, once this node is a member that has caught up.
+async fn give_root_key(node: Node, given: Credentials) {
+    let mut said = false;
+    loop {
+        if node.ready().is_ok() && node.read_caught_up(None).await.is_ok() {
+            match put_given(&node, &given).await {
+                Ok(()) => return,
+                Err(error) if !said => {
+                    said = true;
+                    tracing::warn!("{error:#}; trying again");
+                }
+                Err(_) => {}
+            }
+        }
+        tokio::select! {
+            _ = node.failed() => return,
+            () = tokio::time::sleep(GIVE_EVERY) => {}
+        }
+    }
+}
+
+/// Stores the access key of the environment, if it is not there with this secret.
+async fn put_given(node: &Node, given: &Credentials) -> anyhow::Result<()> {
+    let known = node.secret(given.access_key())?;
+    if known.is_none_or(|secret| secret.expose() != given.secret_key()) {
+        put_root_key(node, given, "from the environment").await?;
+    }
+    Ok(())
+}
+
 async fn ensure_root_key(node: &Node, settings: &Settings, given: Option<Credentials>) -> anyhow::Result<RootKey> {
     if let Some(given) = given {
-        let known = node.secret(given.access_key())?;
-        if known.is_none_or(|secret| secret.expose() != given.secret_key()) {
-            put_root_key(node, &given, "from the environment").await?;
-        }
+        put_given(node, &given).await?;
         return Ok(RootKey::Given(given));
     }
     let path = credentials::path_in(&settings.keys);
@@ -254,6 +291,30 @@ async fn put_root_key(node: &Node, credentials: &Credentials, description: &str)
         _ => {
             tracing::info!(access_key = credentials.access_key(), "access key stored, {description}");
             Ok(())
+        }
+    }
+}
+
+/// Between two attempts to store the access key of the environment.
+const GIVE_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at whether nodes have come whose keys the policy names.
+const POLICY_EVERY: Duration = Duration::from_secs(2);
+
+/// Keeps the policy file up to date until the node ends.
+async fn follow_policy(keys: PathBuf, node: Node) {
+    let mut written = node.policy();
+    loop {
+        tokio::select! {
+            _ = node.failed() => return,
+            () = tokio::time::sleep(POLICY_EVERY) => {}
+        }
+        let policy = node.policy();
+        if policy == written {
+            continue;
+        }
+        match write_policy(&keys, &policy) {
+            Ok(()) => written = policy,
+            Err(error) => tracing::warn!("the policy of the cluster could not be written; trying again: {error:#}"),
         }
     }
 }

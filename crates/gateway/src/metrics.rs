@@ -156,6 +156,13 @@ impl Collector for NodeCollector {
         counter("vault_placed", "Bytes written to the vault", Some(&Unit::Bytes), counters.placed_bytes)?;
         counter("vault_collected_bodies", "Bodies removed from the vault", None, counters.collected_bodies)?;
         counter("states_installed", "States taken over from other members", None, counters.installed_states)?;
+        counter("listings_ordered", "Listings that were ordered among the writes", None, counters.ordered_reads)?;
+        counter(
+            "states_fetched",
+            "Bytes of states that came from other members",
+            Some(&Unit::Bytes),
+            counters.fetched_state_bytes,
+        )?;
         counter("reads_leased", "Reads answered under a lease, without a message", None, counters.leased_reads)?;
         counter("reads_quorum", "Reads for which a quorum was asked", None, counters.quorum_reads)?;
         counter("writes_forwarded", "Writes that the home of their zone coordinated", None, counters.forwarded_writes)?;

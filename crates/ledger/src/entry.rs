@@ -165,7 +165,7 @@ pub fn block_digest(entries: u64, commands: u64) -> Hash {
 
 fn kind_from_u8(byte: u8) -> Option<FactKind> {
     use FactKind as K;
-    const KINDS: [FactKind; 17] = [
+    const KINDS: [FactKind; 18] = [
         K::Genesis,
         K::Put,
         K::Delete,
@@ -183,6 +183,7 @@ fn kind_from_u8(byte: u8) -> Option<FactKind> {
         K::NodePut,
         K::EpochBegin,
         K::ZonePut,
+        K::Barrier,
     ];
     KINDS.get(usize::from(byte)).copied()
 }

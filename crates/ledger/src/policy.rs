@@ -123,16 +123,21 @@ pub struct Accepted {
 }
 
 impl Policy {
-    /// The policy of a group: one log key, its members as witnesses `r<N>`, and `quorum` of them.
-    pub fn of_group(origin: &str, log: &[u8; 32], members: &[Member], quorum: u32) -> Result<Self, PolicyError> {
+    /// The policy of a group whose members sign its one log each with a key of their own: these log keys, the members as
+    /// witnesses `r<N>`, and `quorum` of them.
+    pub fn of_group(origin: &str, members: &[Member], quorum: u32) -> Result<Self, PolicyError> {
         if !is_origin(origin) {
             return Err(PolicyError::Origin);
         }
-        let key = VerifierKey::new(origin, KeyKind::Ed25519, log).map_err(|error| PolicyError::Key(1, error))?;
-        let mut text = format!("log {key}\n");
+        let mut text = String::new();
+        for (number, member) in members.iter().enumerate() {
+            let key = VerifierKey::new(origin, KeyKind::Ed25519, &member.key)
+                .map_err(|error| PolicyError::Key(number + 1, error))?;
+            text.push_str(&format!("log {key}\n"));
+        }
         for (number, member) in members.iter().enumerate() {
             let key = VerifierKey::new(&member.name, KeyKind::Cosignature, &member.key)
-                .map_err(|error| PolicyError::Key(number + 2, error))?;
+                .map_err(|error| PolicyError::Key(members.len() + number + 1, error))?;
             text.push_str(&format!("witness r{} {key}\n", member.replica));
         }
         let names: Vec<String> = members.iter().map(|member| format!("r{}", member.replica)).collect();

@@ -133,7 +133,7 @@ fn checkpoint(block: &Block) -> SignedCheckpoint {
 }
 
 fn policy() -> Policy {
-    Policy::of_group(ORIGIN, &TestSigner::new(1).public_key(), &members(1), 1).unwrap()
+    Policy::of_group(ORIGIN, &members(1), 1).unwrap()
 }
 
 #[test]

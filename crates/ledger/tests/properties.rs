@@ -13,7 +13,6 @@ use ledger::tree::{consistency_proof, inclusion_proof, leaf_hash, root_at, verif
 use ledger::{Entry, Frontier, Policy, fuzz};
 use proptest::prelude::*;
 use types::fact::{FactKind, FactOutcome};
-use types::sign::Signer as _;
 use types::{Epoch, GroupId, Timestamp};
 
 fn kinds() -> impl Strategy<Value = FactKind> {
@@ -24,7 +23,7 @@ fn kinds() -> impl Strategy<Value = FactKind> {
 fn seeds() -> Vec<Vec<u8>> {
     let (entry, side) = Entry::from_fact(&fact(FactKind::Put, order(5, 1, 0), "cat.jpg"), Epoch(1), GroupId(1));
     let signer = TestSigner::new(1);
-    let policy = Policy::of_group(ORIGIN, &signer.public_key(), &members(3), 2).unwrap();
+    let policy = Policy::of_group(ORIGIN, &members(3), 2).unwrap();
     let leaf = entry.leaf_hash();
     let (stored, frontier) = Stored::of(&[leaf, [1; 32], [2; 32]]);
     let mut signed = SignedCheckpoint::sign(Checkpoint::new(ORIGIN, 3, frontier.root()), &signer).unwrap();

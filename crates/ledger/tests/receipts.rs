@@ -5,6 +5,7 @@ mod common;
 
 use common::{ORIGIN, TestSigner, fact, hex, log, members, order};
 use ledger::checkpoint::{Checkpoint, SignedCheckpoint};
+use ledger::note::{KeyKind, VerifierKey};
 use ledger::proof::TlogProof;
 use ledger::receipt::{
     BatchProver, CommitError, CommitReceipt, Level, Proof, Receipt, ReceiptFile, Speaker, Statements, VerifyError,
@@ -18,7 +19,7 @@ use types::sign::Signer as _;
 use types::{ClusterId, Epoch, GroupId, Incarnation, ReplicaId, Timestamp};
 
 fn policy(nodes: u32, quorum: u32) -> Policy {
-    Policy::of_group(ORIGIN, &TestSigner::new(1).public_key(), &members(nodes), quorum).unwrap()
+    Policy::of_group(ORIGIN, &members(nodes), quorum).unwrap()
 }
 
 fn header(kind: RecordKind, position: u64, counter: u64, timestamp: u64) -> RecordHeader {
@@ -222,7 +223,10 @@ fn inclusion_receipts_verify() {
     assert_eq!(cosigned, &[("node-1.example".to_owned(), 1_700_000_000)]);
     assert!(verified.sentence().contains("entry 57 of the log entangle.example/log/1"), "{}", verified.sentence());
     assert!(matches!(receipt.verify(&policy(3, 2)), Err(VerifyError::Included(_))), "the quorum is not reached");
-    let stranger = Policy::of_group(ORIGIN, &TestSigner::new(9).public_key(), &members(1), 1).unwrap();
+    let key = VerifierKey::new(ORIGIN, KeyKind::Ed25519, &TestSigner::new(9).public_key()).unwrap();
+    let log = policy(1, 1).logs()[0].key.to_string();
+    let stranger = policy(1, 1).to_string().replace(&log, &key.to_string());
+    let stranger = Policy::from_bytes(stranger.as_bytes()).unwrap();
     assert!(matches!(receipt.verify(&stranger), Err(VerifyError::Included(_))), "the log is unknown");
 }
 

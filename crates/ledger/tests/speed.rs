@@ -12,7 +12,6 @@ use ledger::checkpoint::{Checkpoint, SignedCheckpoint};
 use ledger::tree::{inclusion_proof, leaf_hash, node_hash, verify_inclusion};
 use ledger::{Cut, Frontier, Policy};
 use types::fact::FactKind;
-use types::sign::Signer as _;
 use types::{Epoch, GroupId, Timestamp};
 
 /// Calls a second of what takes the number of the call.
@@ -65,7 +64,7 @@ fn figures() {
     });
 
     let signer = TestSigner::new(1);
-    let policy = Policy::of_group(ORIGIN, &signer.public_key(), &members(1), 1).unwrap();
+    let policy = Policy::of_group(ORIGIN, &members(1), 1).unwrap();
     let mut signed = SignedCheckpoint::sign(Checkpoint::new(ORIGIN, size, root), &signer).unwrap();
     signed.cosign("node-1.example", &signer, 1);
     let text = signed.to_string();

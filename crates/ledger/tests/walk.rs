@@ -10,7 +10,6 @@ use ledger::side::{SideRecord, opens};
 use ledger::verify::{DefectKind, Leaf, LogError, Summary, Walker, verify_log};
 use ledger::{Block, Cut, Entry, Frontier, Policy};
 use types::fact::FactKind;
-use types::sign::Signer as _;
 use types::{Epoch, GroupId, Timestamp};
 
 fn leaves(blocks: &[Block]) -> Vec<Leaf> {
@@ -22,7 +21,7 @@ fn leaves(blocks: &[Block]) -> Vec<Leaf> {
 }
 
 fn policy() -> Policy {
-    Policy::of_group(ORIGIN, &TestSigner::new(1).public_key(), &members(1), 1).unwrap()
+    Policy::of_group(ORIGIN, &members(1), 1).unwrap()
 }
 
 fn checkpoint(blocks: &[Block]) -> String {

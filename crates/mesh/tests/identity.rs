@@ -9,19 +9,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use common::{Cluster, DAY_S, Node, START_S, eventually, pair, within};
 use mesh::links::identity::{Authority, Grant, Identity, IdentityError, JoinError, Token, TokenError, join};
-use mesh::links::{Config, DownReason, Event, Porter, RefusalKind};
+use mesh::links::{Admitted, Config, DownReason, Event, Porter, RefusalKind};
+use sha2::{Digest as _, Sha256};
 use types::{ClusterId, ReplicaId};
 
-/// A node that keeps the authority, and a token for replica 9 that names it.
+/// A node that keeps the authority, and a token that names it.
 fn keeper(cluster: &Cluster) -> (Node, Token) {
-    let config = Config { authority: Some(cluster.authority.clone()), ..cluster.config() };
+    let config =
+        Config { authority: Some(cluster.authority.clone()), porter: Some(common::porter()), ..cluster.config() };
     let node = Node::bind(config, cluster.identity(1));
     let token = token(cluster, &node);
     (node, token)
 }
 
 fn token(cluster: &Cluster, of: &Node) -> Token {
-    let grant = Grant { replica: ReplicaId(9), addresses: vec![of.address().to_string()], valid_s: 3600 };
+    let grant = Grant { addresses: vec![of.address().to_string()], valid_s: 3600 };
     cluster.authority.issue_token(&grant, &cluster.hands.clock()).unwrap()
 }
 
@@ -36,7 +38,6 @@ async fn refused(token: &Token, cluster: &Cluster) -> (RefusalKind, bool) {
 async fn a_newcomer_joins_with_a_token_and_links() {
     let cluster = Cluster::new(1);
     let (mut one, token) = keeper(&cluster);
-    assert!(one.endpoint.set_welcome(Bytes::from_static(b"welcome aboard")));
     // what was copied from a terminal and pasted into another
     let text = token.to_string();
     let pasted = format!(" {}\n {}\n", &text[..70], text[70..].to_ascii_uppercase());
@@ -69,26 +70,21 @@ async fn a_newcomer_joins_with_a_token_and_links() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_once_and_for_its_time_even_after_a_restart() {
+async fn a_token_is_good_once_and_for_its_time_at_every_node_that_keeps_the_authority() {
     let cluster = Cluster::new(1);
     let (one, first) = keeper(&cluster);
     let clock = cluster.hands.clock();
     within(join(&first, "newcomer", Bytes::new(), &clock)).await.unwrap();
     assert_eq!(refused(&first, &cluster).await, (RefusalKind::TokenUsed, true));
-    // another process opens the same folder, and knows
+    // another node that was told the key knows a token that it has never seen, and takes newcomers in
     drop(one);
-    let again = Arc::new(Authority::open(cluster.folder.path()).unwrap());
+    let (folder, identity) = (tempfile::tempdir().unwrap(), cluster.identity(2));
+    let again = Authority::adopt(folder.path(), &cluster.authority.seed(), &identity).unwrap();
     assert_eq!(again.pin(), cluster.authority.pin());
-    let config = Config { authority: Some(again), ..cluster.config() };
-    let one = Node::bind(config, cluster.identity(1));
-    let elsewhere = |token: &Token| {
-        let grant = Grant { replica: ReplicaId(9), addresses: vec![one.address().to_string()], valid_s: 3600 };
-        let mut fresh = cluster.authority.issue_token(&grant, &cluster.hands.clock()).unwrap().to_string();
-        let _ = token;
-        fresh.push(' ');
-        fresh.parse::<Token>().unwrap()
-    };
-    let second = elsewhere(&first);
+    let again = Arc::new(Authority::open(folder.path()).unwrap());
+    let config = Config { authority: Some(again), porter: Some(common::porter()), ..cluster.config() };
+    let two = Node::bind(config, identity);
+    let second = token(&cluster, &two);
     let racing = (0..4).map(|number| {
         let (second, clock) = (second.clone(), clock.clone());
         tokio::spawn(async move { join(&second, &format!("racer-{number}"), Bytes::new(), &clock).await.is_ok() })
@@ -100,7 +96,7 @@ async fn a_token_is_good_once_and_for_its_time_even_after_a_restart() {
     assert_eq!(admitted, 1, "of several that use one token, one is let in");
     assert_eq!(refused(&second, &cluster).await, (RefusalKind::TokenUsed, true));
     // too late: known to the newcomer, and to the keeper when the newcomer's clock is wrong
-    let third = elsewhere(&first);
+    let third = token(&cluster, &two);
     let late = Cluster {
         folder: tempfile::tempdir().unwrap(),
         authority: cluster.authority.clone(),
@@ -109,9 +105,35 @@ async fn a_token_is_good_once_and_for_its_time_even_after_a_restart() {
     cluster.hands.forward(3601);
     assert_eq!(refused(&third, &cluster).await, (RefusalKind::TokenExpired, false));
     assert_eq!(refused(&third, &late).await, (RefusalKind::TokenExpired, true));
-    // making a new one forgets the expired
-    elsewhere(&first);
-    assert_eq!(refused(&third, &late).await, (RefusalKind::TokenUnknown, true));
+}
+
+#[test]
+fn the_key_of_another_authority_is_not_kept() {
+    let (mine, theirs) = (Cluster::new(1), Cluster::new(2));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Authority::adopt(folder.path(), &theirs.authority.seed(), &mine.identity(2)).is_err());
+    assert!(!folder.path().join("authority.key").exists());
+}
+
+/// The token with the ticket of another one.
+fn forged(token: &Token, ticket_of: &Token) -> Token {
+    let (mut bytes, other) = (base32(&token.to_string()), base32(&ticket_of.to_string()));
+    bytes[49..89].copy_from_slice(&other[49..89]);
+    let content = bytes.len() - 4;
+    let check =
+        Sha256::new().chain_update(b"entangle/join-token-check/v1\n").chain_update(&bytes[..content]).finalize();
+    bytes[content..].copy_from_slice(&check[..4]);
+    let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
+    let digit = |bits: &[u8]| (0..5).fold(0, |all, at| all << 1 | bits.get(at).copied().unwrap_or(0));
+    let digits = bits.chunks(5).map(|bits| char::from(b"abcdefghijklmnopqrstuvwxyz234567"[usize::from(digit(bits))]));
+    format!("entangle_join_{}", digits.collect::<String>()).parse().unwrap()
+}
+
+fn base32(text: &str) -> Vec<u8> {
+    let value = |c: u8| if c.is_ascii_digit() { c - b'2' + 26 } else { c - b'a' };
+    let digits = text.trim_start_matches("entangle_join_").bytes().map(value);
+    let bits: Vec<u8> = digits.flat_map(|digit| (0..5).rev().map(move |at| digit >> at & 1)).collect();
+    bits.chunks_exact(8).map(|bits| bits.iter().fold(0, |all, bit| all << 1 | bit)).collect()
 }
 
 #[tokio::test]
@@ -121,14 +143,12 @@ async fn tokens_of_others_are_refused() {
     // a token of another cluster that names our address: the pin does not fit
     let foreign = self::token(&theirs, &one);
     assert_eq!(refused(&foreign, &theirs).await, (RefusalKind::ForeignCluster, false));
-    // a token of the right cluster whose record is elsewhere
-    let copy = Authority::open(mine.folder.path()).unwrap();
-    drop(std::fs::remove_dir_all(mine.folder.path().join("tokens")));
-    drop(copy);
-    assert_eq!(refused(&token, &mine).await, (RefusalKind::TokenUnknown, true));
+    // a token with this cluster's name and pin that its authority did not make: another key, the same text around it
+    let forged = forged(&token, &foreign);
+    assert_eq!(refused(&forged, &mine).await, (RefusalKind::TokenUnknown, true));
     // a member that does not keep the authority
     let two = mine.node(2);
-    let grant = Grant { replica: ReplicaId(9), addresses: vec![two.address().to_string()], valid_s: 3600 };
+    let grant = Grant { addresses: vec![two.address().to_string()], valid_s: 3600 };
     let asked_wrong = mine.authority.issue_token(&grant, &mine.hands.clock()).unwrap();
     assert_eq!(refused(&asked_wrong, &mine).await, (RefusalKind::NoAuthority, true));
     // nobody there
@@ -145,7 +165,7 @@ async fn tokens_of_others_are_refused() {
 #[test]
 fn a_token_that_was_damaged_says_so() {
     let cluster = Cluster::new(1);
-    let grant = Grant { replica: ReplicaId(9), addresses: vec!["[::1]:7001".into(), "tokyo:7001".into()], valid_s: 60 };
+    let grant = Grant { addresses: vec!["[::1]:7001".into(), "tokyo:7001".into()], valid_s: 60 };
     let token = cluster.authority.issue_token(&grant, &cluster.hands.clock()).unwrap();
     let text = token.to_string();
     assert!(text.parse::<Token>().unwrap() == token);
@@ -324,24 +344,20 @@ async fn a_pair_of_one_cluster_is_let_in() {
 async fn a_porter_is_told_of_newcomers_and_has_the_last_word() {
     let cluster = Cluster::new(1);
     let porter = Porter::from_fn(|newcomer| match newcomer.introduction.as_ref() {
-        b"friend" => Ok(Bytes::from(format!("{} is replica {}", newcomer.name, newcomer.replica))),
-        _ => Err("only friends are let in".to_owned()),
+        b"friend" => Ok(Admitted {
+            replica: ReplicaId(7),
+            welcome: Bytes::from(format!("{} until {}", newcomer.name, newcomer.expires_s)),
+        }),
+        _ => Err((RefusalKind::Other, "only friends are let in".to_owned())),
     });
     let config = Config { authority: Some(cluster.authority.clone()), porter: Some(porter), ..cluster.config() };
     let one = Node::bind(config, cluster.identity(1));
     let clock = cluster.hands.clock();
     let joined = within(join(&token(&cluster, &one), "newcomer", Bytes::from_static(b"friend"), &clock)).await.unwrap();
-    assert_eq!(joined.welcome, "newcomer is replica 9");
+    assert_eq!(joined.identity.replica(), ReplicaId(7));
+    assert_eq!(joined.welcome, format!("newcomer until {}", START_S + 3600));
     match within(join(&token(&cluster, &one), "newcomer", Bytes::from_static(b"foe"), &clock)).await {
         Err(JoinError::Refused(refusal)) => assert_eq!(refusal.reason, "only friends are let in"),
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn no_replica_id_is_given_twice() {
-    let cluster = Cluster::new(1);
-    let again = Authority::open(cluster.folder.path()).unwrap();
-    let taken = [&*cluster.authority, &again, &*cluster.authority].map(|by| by.take_replica().unwrap().0);
-    assert_eq!(taken, [1, 2, 3]);
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use catalog::query;
 use catalog::rows::NodeRow;
 use dace::{Membership, Reconfig, ReconfigError};
-use ledger::policy::Policy;
+use ledger::policy::{POLICY_ITEMS_MAX, Policy};
 use tokio::sync::{oneshot, watch};
-use types::command::{Member, PutNode, PutZone};
-use types::sign::Signer as _;
+use types::command::{AdmitNode, Member, PutNode, PutZone};
 use types::state::ReadError;
 use types::{CommandId, Epoch, Op, Outcome, ReplicaId};
 
@@ -17,8 +16,8 @@ use crate::engine::inbox::Rejected;
 use crate::engine::{Changing, Submitted};
 use crate::error::WriteError;
 use crate::node::{Node, Shared};
-use crate::peer::bodies;
 use crate::peer::requests::{Request, decode};
+use crate::peer::{bodies, learner};
 
 /// What is to change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +118,28 @@ pub enum ChangeError {
         /// Why one of the others has not.
         reason: String,
     },
+    /// It could not fetch the state that it needs as a member.
+    #[error(
+        "node {node} must have the state before it becomes a member, and nothing more of it came there for a while, after {fetched} bytes: {reason}; see that it has room and reaches the members (its log says more), and try again: it goes on where it was"
+    )]
+    Stalled {
+        /// The node.
+        node: ReplicaId,
+        /// Bytes that it has fetched.
+        fetched: u64,
+        /// Why no more.
+        reason: String,
+    },
+    /// It is still fetching the state.
+    #[error(
+        "node {node} is still fetching the state that it needs as a member ({fetched} bytes so far), and nothing has changed yet; it goes on: ask for the same change again later"
+    )]
+    Learning {
+        /// The node.
+        node: ReplicaId,
+        /// Bytes that it has fetched.
+        fetched: u64,
+    },
     /// The change before this one is not over yet.
     #[error("{0}; see that the members of the present epoch run and reach one another, and try again")]
     Unfinished(String),
@@ -180,7 +201,7 @@ fn next(present: &Membership, change: Change) -> Result<Reconfig, ChangeError> {
 }
 
 impl Shared {
-    /// The policy that verifies what the members sign: the founders and the nodes of the directory.
+    /// The policy that verifies what the members sign, the same at each of them: the founders and the nodes of the directory.
     pub(crate) fn policy(&self) -> String {
         let mut members: Vec<Member> = self.genesis.members.clone();
         let known = self.read(|rows| query::nodes(rows)).unwrap_or_default();
@@ -188,10 +209,10 @@ impl Shared {
         members.extend(joined.filter(|joined| members_lack(&self.genesis.members, joined.replica)));
         members.sort_by_key(|member| member.replica);
         let genesis = &self.genesis;
-        let of = |members: &[Member]| {
-            Policy::of_group(&genesis.origin, &self.keys.node.public_key(), members, genesis.quorum)
-        };
-        let policy = of(&members).or_else(|_| of(&genesis.members));
+        // Nodes that left long ago give way where there are too many: receipts of today are verified most.
+        let first = members.len().saturating_sub(POLICY_ITEMS_MAX);
+        let of = |members: &[Member]| Policy::of_group(&genesis.origin, members, genesis.quorum);
+        let policy = of(&members[first..]).or_else(|_| of(&genesis.members));
         policy.map(|policy| policy.to_string()).expect("the founders' was made at the start")
     }
 }
@@ -249,6 +270,17 @@ impl Node {
         Ok(self.configure(principal, Op::PutZone(zone)).await?)
     }
 
+    /// Takes a node in that shows a join token: [`Outcome::Admitted`] with its number, whichever members are asked how often.
+    pub async fn admit_node(&self, admit: AdmitNode) -> Result<Outcome, ChangeError> {
+        let membership = self.membership();
+        let (has, needed) = (membership.logic, catalog::LOGIC_WITH_TOKENS);
+        // A group begins with the first version, and while it has one member nobody has an older build.
+        if has < needed && membership.members != [self.replica()] {
+            return Err(ChangeError::Unready { has, needed });
+        }
+        Ok(self.configure("", Op::AdmitNode(admit)).await?)
+    }
+
     /// Changes the members. Returns when the new epoch has begun here, and as many of its members as must have all bodies of
     /// large objects. Whoever leaves has to run until then, unless it is lost.
     pub async fn change(&self, change: Change) -> Result<Arc<Membership>, ChangeError> {
@@ -266,6 +298,14 @@ impl Node {
                 return Err(ChangeError::Spent(node));
             }
         }
+        if let Change::Add(node) | Change::Replace(_, node) = change
+            && node != shared.replica
+        {
+            // What cannot be is refused before anything is fetched for it.
+            next(&shared.membership(), change)?;
+            learner::await_learned(shared, node).await?;
+        }
+        // Others may have changed the members meanwhile.
         let present = shared.membership();
         let mut next = next(&present, change)?;
         next.logic = logic_of(shared, &next.members, present.logic, change == Change::Upgrade).await?;

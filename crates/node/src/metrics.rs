@@ -12,6 +12,8 @@ pub struct Metrics {
     placed_bytes: AtomicU64,
     collected_bodies: AtomicU64,
     installed_states: AtomicU64,
+    ordered_reads: AtomicU64,
+    fetched_state_bytes: AtomicU64,
     leased_reads: AtomicU64,
     quorum_reads: AtomicU64,
     forwarded_writes: AtomicU64,
@@ -36,6 +38,10 @@ pub struct MetricsSnapshot {
     pub collected_bodies: u64,
     /// States of other members that took the place of the one here.
     pub installed_states: u64,
+    /// Bytes of rows and entries that came from other members for that, also ahead of it.
+    pub fetched_state_bytes: u64,
+    /// Listings that found no quiet instant and were ordered among the writes.
+    pub ordered_reads: u64,
     /// Reads answered under a lease, without a message.
     pub leased_reads: u64,
     /// Reads for which a quorum was asked.
@@ -87,6 +93,18 @@ impl Metrics {
         self.false_suspicions.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn ordered_read(&self) {
+        self.ordered_reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fetched_state(&self, len: usize) {
+        self.fetched_state_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fetched_state_bytes(&self) -> u64 {
+        self.fetched_state_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn collected(&self, count: u64) {
         self.collected_bodies.fetch_add(count, Ordering::Relaxed);
     }
@@ -103,6 +121,8 @@ impl Metrics {
             placed_bytes: read(&self.placed_bytes),
             collected_bodies: read(&self.collected_bodies),
             installed_states: read(&self.installed_states),
+            ordered_reads: read(&self.ordered_reads),
+            fetched_state_bytes: read(&self.fetched_state_bytes),
             leased_reads: read(&self.leased_reads),
             quorum_reads: read(&self.quorum_reads),
             forwarded_writes: read(&self.forwarded_writes),

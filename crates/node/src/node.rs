@@ -26,6 +26,8 @@ use crate::folder::{DataFolder, StateFolder};
 use crate::keys::{Keys, Secret};
 use crate::metrics::Metrics;
 use crate::peer::Peers;
+use crate::peer::intake::Intake;
+use crate::peer::learner::Learner;
 use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::{CachedObject, ObjectCache};
@@ -77,6 +79,9 @@ pub(crate) struct Shared {
     pub(crate) exchange: RwLock<()>,
     /// States that are held for other members.
     pub(crate) snapshots: Snapshots,
+    /// The state of another member, on its way here.
+    pub(crate) intake: Intake,
+    pub(crate) learner: Learner,
     pub(crate) log: Arc<LogFiles>,
     pub(crate) vault: Vault,
     pub(crate) cache: ObjectCache,
@@ -292,6 +297,7 @@ impl Node {
                     tracing::error!("a thread of the node panicked");
                 }
             }
+            shared.intake.forget();
             shared.folder.lock().take();
         });
         if ended.await.is_err() {

@@ -104,13 +104,7 @@ impl Node {
     /// The entry at an order key, proved under the newest signed head. [`ProofError::NotFound`] while it is
     /// not in the log yet: [`Node::included`] waits for that.
     pub fn inclusion(&self, order: OrderKey) -> Result<Inclusion, ProofError> {
-        let published = self.shared.published.borrow().clone();
-        let (index, entry) = self.find(order, published.head.size)?.ok_or(ProofError::NotFound)?;
-        let hashes = inclusion_proof(&Files(&self.shared.log), index, published.head.size)
-            .map_err(|error| ProofError::Read(error.to_string()))?;
-        let side = self.shared.log.side(index).map_err(|error| ProofError::Read(error.to_string()))?;
-        let checkpoint = String::from_utf8_lossy(&published.checkpoint).into_owned();
-        Ok(Inclusion { proof: TlogProof::of_entry(&entry, index, hashes, checkpoint), entry, side })
+        self.shared.inclusion(order)
     }
 
     /// Waits until everything up to `order` is in the log under a signed head.
@@ -121,6 +115,18 @@ impl Node {
     /// The side record of an inclusion, decoded.
     pub fn side_record(&self, inclusion: &Inclusion) -> Result<SideRecord, ProofError> {
         SideRecord::from_bytes(&inclusion.side).map_err(|error| ProofError::Read(error.to_string()))
+    }
+}
+
+impl Shared {
+    pub(crate) fn inclusion(&self, order: OrderKey) -> Result<Inclusion, ProofError> {
+        let published = self.published.borrow().clone();
+        let (index, entry) = self.find(order, published.head.size)?.ok_or(ProofError::NotFound)?;
+        let hashes = inclusion_proof(&Files(&self.log), index, published.head.size)
+            .map_err(|error| ProofError::Read(error.to_string()))?;
+        let side = self.log.side(index).map_err(|error| ProofError::Read(error.to_string()))?;
+        let checkpoint = String::from_utf8_lossy(&published.checkpoint).into_owned();
+        Ok(Inclusion { proof: TlogProof::of_entry(&entry, index, hashes, checkpoint), entry, side })
     }
 
     /// Entries stand in rising order key: a binary search.
@@ -140,7 +146,7 @@ impl Node {
     }
 
     fn entry_at(&self, index: u64) -> Result<[u8; Entry::LEN], ProofError> {
-        let entries = self.shared.log.entries(index..index + 1).map_err(|error| ProofError::Read(error.to_string()))?;
+        let entries = self.log.entries(index..index + 1).map_err(|error| ProofError::Read(error.to_string()))?;
         entries.as_slice().try_into().map_err(|_| ProofError::NotFound)
     }
 }

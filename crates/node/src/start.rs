@@ -33,6 +33,8 @@ use crate::keys::{Keys, random};
 use crate::metrics::Metrics;
 use crate::node::{Node, PanicWatch, Published, Shared, Writers};
 use crate::peer::Peers;
+use crate::peer::intake::Intake;
+use crate::peer::learner::Learner;
 use crate::peer::snapshot::Snapshots;
 use crate::read::buckets::BucketCache;
 use crate::read::cache::ObjectCache;
@@ -86,7 +88,7 @@ pub(crate) fn cluster_id(folder: &DataFolder, create: bool, given: Option<Cluste
 /// What a replica is called in signed notes.
 #[must_use]
 pub fn name_of(cluster: ClusterId, replica: ReplicaId) -> String {
-    format!("{cluster}.entangle/replica/{replica}")
+    Member::name_of(cluster, replica)
 }
 
 /// The group of a lone node.
@@ -196,7 +198,7 @@ fn run(
     let founded = catalog::query::genesis(&Layered { overlay: &overlay, state: state.as_ref() })
         .map_err(|error| StartError::State(error.to_string()))?
         .is_some();
-    Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
+    Policy::of_group(&genesis.origin, &genesis.members, genesis.quorum)
         .map_err(|error| StartError::Ledger(error.to_string()))?;
     let inbox = Inbox::new(SUBMIT_QUEUE_MAX);
     let peers = Peers::new(inbox.clone());
@@ -222,6 +224,8 @@ fn run(
         state_folder: Mutex::new(folder.state_folder().clone()),
         exchange: RwLock::new(()),
         snapshots: Snapshots::default(),
+        intake: Intake::default(),
+        learner: Learner::default(),
         log,
         vault,
         cache: ObjectCache::new(config.object_cache_len),
@@ -298,6 +302,7 @@ fn spawn(
         waiting: Waiting::default(),
         reads: HashMap::new(),
         again: Vec::new(),
+        barriers: HashMap::new(),
         voided: Vec::new(),
         held: Vec::new(),
         heads: Vec::new(),

@@ -6,9 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use cluster::Group;
+use cluster::{Group, within};
 use common::{bytes, create_bucket, if_absent, put, put_if};
-use node::{Node, WriteError};
+use node::{Change, Node, WriteError};
 use types::{Outcome, Refusal};
 
 const NO_DELAY: Duration = Duration::ZERO;
@@ -91,7 +91,7 @@ async fn a_minority_says_why_it_takes_no_writes_and_comes_back_by_itself() {
         group.net.cut(1, other);
         group.net.cut(other, 1);
     }
-    let refused = cluster::within(Duration::from_secs(20), async || group.node(1).ready().err()).await;
+    let refused = within(Duration::from_secs(20), async || group.node(1).ready().err()).await;
     assert!(
         matches!(refused, WriteError::NoQuorum { reachable: 1, members: 3, needed: 2 }),
         "a minority names what it can reach: {refused}"
@@ -119,7 +119,7 @@ async fn a_member_that_is_not_heard_is_suspected_and_writes_go_on_without_it() {
     let before = thinks(group.node(1), 3);
     assert!(!before.suspected, "{before:?}");
     group.net.cut(3, 1);
-    cluster::within(PATIENCE, async || thinks(group.node(1), 3).suspected.then_some(())).await;
+    within(PATIENCE, async || thinks(group.node(1), 3).suspected.then_some(())).await;
     // With 3 in a fast quorum each of these would wait for the core to give up on it: 500 ms.
     let began = std::time::Instant::now();
     for round in 0..20 {
@@ -127,7 +127,7 @@ async fn a_member_that_is_not_heard_is_suspected_and_writes_go_on_without_it() {
     }
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     group.net.mend(3, 1);
-    let after = cluster::within(PATIENCE, async || {
+    let after = within(PATIENCE, async || {
         let account = thinks(group.node(1), 3);
         (!account.suspected).then_some(account)
     })
@@ -212,6 +212,84 @@ async fn five_nodes_survive_two() {
     for replica in [4, 5] {
         group.is_ready(replica).await;
         assert_eq!(read(group.node(replica), "key 19").await, Some(bytes(19, 100)));
+    }
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_decided_has_a_receipt_too_and_any_nodes_policy_verifies_it() {
+    let group = Group::start(3, 1, Duration::from_millis(1)).await;
+    create_bucket(group.node(1), "photos").await;
+    let policies: Vec<String> = (1..=3).map(|at| group.node(at).policy()).collect();
+    assert!(policies.iter().all(|policy| *policy == policies[0]), "{policies:?}");
+    let policy = ledger::policy::Policy::from_bytes(policies[0].as_bytes()).unwrap();
+    // What the first node proposes arrives at the others, and what they say does not at it: they decide.
+    group.net.cut(2, 1);
+    group.net.cut(3, 1);
+    let node = group.node(1).clone();
+    let written = tokio::spawn(async move { put(&node, "photos", "cut off", b"a cat").await });
+    let there = async || common::read(group.node(2), "photos", "cut off").await;
+    within(Duration::from_secs(15), there).await;
+    group.net.mend(2, 1);
+    group.net.mend(3, 1);
+    let mut receipts = vec![tokio::time::timeout(Duration::from_secs(15), written).await.unwrap().unwrap().receipt];
+    for at in 1..=3 {
+        // Silence is remembered for a moment.
+        group.is_ready(at).await;
+        receipts.push(put(group.node(at), "photos", "usual", b"a dog").await.receipt);
+    }
+    for receipt in receipts {
+        let receipt =
+            ledger::receipt::Receipt::from_bytes(&receipt.expect("an answer comes with its receipt")).unwrap();
+        receipt.verify(&policy).unwrap();
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_under_writes_without_a_pause_is_ordered_among_them() {
+    let group = Group::start(3, 1, Duration::from_millis(5)).await;
+    group.node(1).change(Change::Upgrade).await.unwrap();
+    create_bucket(group.node(1), "photos").await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // Writers at all members, more at a time than a round takes: no instant is quiet. Each writes pairs, the second of
+    // which is there only if the first is.
+    let writers = (0..24u32).map(|writer| {
+        let (node, stop) = (group.node(1 + writer % 3).clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut round = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                put(&node, "photos", &format!("b {writer} {round}"), b"first").await;
+                put(&node, "photos", &format!("a {writer} {round}"), b"second").await;
+                round += 1;
+            }
+            round
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut ordered = 0;
+    for at in [1, 2, 3, 1, 2, 3] {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        put(group.node(at % 3 + 1), "photos", &format!("before {at}"), b"told").await;
+        let view = tokio::time::timeout(Duration::from_secs(20), group.node(at).read_caught_up(None)).await;
+        let view = view.expect("it answers").unwrap();
+        let mut keys = std::collections::BTreeSet::new();
+        catalog::query::each_object(&view, |place, _| {
+            keys.insert(place.key.to_owned());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert!(keys.contains(&format!("before {at}")), "what was told before is listed");
+        for second in keys.iter().filter(|key| key.starts_with("a ")) {
+            assert!(keys.contains(&second.replacen("a ", "b ", 1)), "{second} without what was written before it");
+        }
+        ordered += group.node(at).status().counters.ordered_reads;
+    }
+    assert!(ordered > 0, "some of them found no quiet instant");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for writer in writers {
+        assert!(writer.await.unwrap() > 5);
     }
     group.have_one_ledger().await;
     group.stop().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cluster::{Group, within};
 use common::{bytes, create_bucket, put, put_op};
+use futures::StreamExt as _;
 use node::{Change, ChangeError, Node, Wait, WriteRequest};
 use types::command::Condition;
 use types::{Outcome, ReplicaId};
@@ -246,5 +247,66 @@ async fn the_last_member_does_not_read_alone_before_it_has_everything() {
     group.start_node(1);
     group.is_ready(1).await;
     assert_eq!(read(group.node(1), "alone").await, Some(b"1".to_vec()));
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_has_most_of_the_state_before_it_is_one() {
+    const STATE_LEN: u64 = 12 << 20;
+    let mut group = Group::start_with(4, 1, 0, Duration::from_millis(20)).await;
+    create_bucket(group.node(1), "photos").await;
+    for node in 2..=4 {
+        assert_eq!(group.node(1).put_node("", group.entry_of(node)).await.unwrap(), Outcome::Done);
+    }
+    for node in [2, 3] {
+        change(group.node(1), Change::Add(ReplicaId(node))).await;
+        group.is_ready(node).await;
+    }
+    let fill = futures::stream::iter(0..STATE_LEN / 100_000).map(|round| {
+        let node = group.node(1 + u32::try_from(round % 3).unwrap()).clone();
+        async move { put(&node, "photos", &format!("fill {round}"), &bytes(round, 100_000)).await }
+    });
+    fill.buffer_unordered(8).for_each(|_| async {}).await;
+    let fetched = |node: u32| group.node(node).status().counters.fetched_state_bytes;
+    let (stop, written, writer) = write_on(group.node(2), "meanwhile");
+    let began = std::time::Instant::now();
+    change(group.node(1), Change::Replace(ReplicaId(3), ReplicaId(4))).await;
+    let (changed, before) = (began.elapsed(), written.load(Ordering::SeqCst));
+    group.is_ready(4).await;
+    let served = began.elapsed() - changed;
+    assert_eq!(read(group.node(4), "fill 7").await, Some(bytes(7, 100_000)));
+    // All of it once, and then a part of it: what changed meanwhile, and spans of rows around that.
+    let all = fetched(4);
+    assert!((STATE_LEN * 9 / 10..STATE_LEN * 3 / 2).contains(&all), "{all} bytes were fetched");
+    println!("{all} bytes fetched, changed in {changed:?}, served {served:?} after it, {before} written meanwhile");
+    assert!(served < Duration::from_secs(5), "it served {served:?} after the change");
+    let more = written.load(Ordering::SeqCst);
+    within(PATIENCE, async || (written.load(Ordering::SeqCst) > more + 20).then_some(())).await;
+    stop.store(true, Ordering::SeqCst);
+    writer.await.unwrap();
+    assert!(before > 5, "writes went on: {before}");
+    group.stop_node(3).await;
+    group.have_one_ledger().await;
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_gets_no_state_does_not_become_a_member() {
+    let group = Group::start_with(3, 1, 0, Duration::ZERO).await;
+    create_bucket(group.node(1), "photos").await;
+    for node in 2..=3 {
+        assert_eq!(group.node(1).put_node("", group.entry_of(node)).await.unwrap(), Outcome::Done);
+    }
+    // It is there and answers, and what it asks for does not come.
+    group.net.cut(2, 1);
+    let began = std::time::Instant::now();
+    let refused = group.node(1).change(Change::Add(ReplicaId(2))).await.unwrap_err();
+    assert!(matches!(refused, ChangeError::Stalled { node: ReplicaId(2), .. } | ChangeError::Absent(_)), "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(group.node(1).membership().members, [ReplicaId(1)]);
+    group.net.mend(2, 1);
+    // Its silence is remembered for a moment.
+    within(PATIENCE, async || group.node(1).change(Change::Add(ReplicaId(2))).await.ok()).await;
+    group.is_ready(2).await;
     group.stop().await;
 }

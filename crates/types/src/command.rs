@@ -88,6 +88,14 @@ pub enum Op {
     /// the logic on.
     #[n(15)]
     PutZone(#[n(0)] PutZone),
+    /// `*` Takes a node into the directory, for a join token that is good once. It gets the next replica
+    /// number. From version 2 of the logic on.
+    #[n(16)]
+    AdmitNode(#[n(0)] AdmitNode),
+    /// `*` Changes nothing: where it is executed, the state is that of one instant. What a listing becomes that finds no
+    /// quiet one. From version 2 of the logic on.
+    #[n(17)]
+    Barrier,
 }
 
 /// The first configuration.
@@ -119,6 +127,14 @@ pub struct Member {
     /// Its Ed25519 public key.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub key: [u8; 32],
+}
+
+impl Member {
+    /// What a replica is called in signed notes.
+    #[must_use]
+    pub fn name_of(cluster: ClusterId, replica: ReplicaId) -> String {
+        format!("{cluster}.entangle/replica/{replica}")
+    }
 }
 
 /// See [`Op::CreateBucket`].
@@ -455,6 +471,32 @@ pub struct PutNode {
     pub label: String,
 }
 
+/// See [`Op::AdmitNode`].
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct AdmitNode {
+    /// The name of its token (`docs/formats/mesh.md`): a hash, which opens nothing.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub token: [u8; 32],
+    /// When the token expires, in seconds since the Unix epoch.
+    #[n(1)]
+    pub expires_s: u64,
+    /// Its Ed25519 public key for the mesh: whoever comes again with the token has to have it.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub identity: [u8; 32],
+    /// The Ed25519 public key with which it signs.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub key: [u8; 32],
+    /// The region that it says it is in.
+    #[n(4)]
+    pub region: String,
+    /// Where other nodes reach it: `host:port`; empty: it dials them.
+    #[n(5)]
+    pub mesh: String,
+    /// What people call it.
+    #[n(6)]
+    pub label: String,
+}
+
 /// See [`Op::BeginEpoch`].
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct BeginEpoch {
@@ -550,6 +592,8 @@ impl Op {
             | Self::PutAccessKey(_)
             | Self::DeleteAccessKey(_)
             | Self::PutNode(_)
+            | Self::AdmitNode(_)
+            | Self::Barrier
             | Self::BeginEpoch(_)
             | Self::PutZone(_) => None,
         }
@@ -591,6 +635,8 @@ impl Command {
             | Op::PutAccessKey(_)
             | Op::DeleteAccessKey(_)
             | Op::PutNode(_)
+            | Op::AdmitNode(_)
+            | Op::Barrier
             | Op::BeginEpoch(_)
             | Op::PutZone(_) => SlotSet::All,
             Op::PutObject(put) => one(&put.bucket, &put.key),

@@ -60,6 +60,9 @@ pub enum FactKind {
     /// What is said of a zone was changed: who holds its lease, who coordinates its writes.
     #[n(16)]
     ZonePut = 16,
+    /// Nothing was changed: a listing was ordered among the writes.
+    #[n(17)]
+    Barrier = 17,
 }
 
 /// Whether the change took place. The number is the byte in the entry.

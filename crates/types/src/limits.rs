@@ -41,6 +41,8 @@ pub const SEALED_LEN_MAX: usize = 1024;
 pub const TEXT_LEN_MAX: usize = 255;
 /// Bytes of rows or entries of a snapshot in one answer, about.
 pub const SNAPSHOT_PIECE_LEN_MAX: usize = 1 << 20;
+/// Bytes of rows that are compared by one hash where a state is brought up to date, about.
+pub const SNAPSHOT_SPAN_LEN: usize = 64 << 10;
 /// Members of a group.
 pub const MEMBERS_MAX: usize = 32;
 /// Nodes in the directory of a cluster, those that have left among them.

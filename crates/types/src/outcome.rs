@@ -2,8 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::OrderKey;
 use crate::object::Checksum;
+use crate::{OrderKey, ReplicaId};
 
 /// What a command gave.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
@@ -26,6 +26,9 @@ pub enum Outcome {
     /// Nothing was changed.
     #[n(5)]
     Refused(#[n(0)] Refusal),
+    /// A node was taken in: its replica number.
+    #[n(6)]
+    Admitted(#[n(0)] ReplicaId),
 }
 
 /// An object as it was written.
@@ -160,4 +163,13 @@ pub enum Refusal {
     /// for this item (S3: `SlowDown` for the key).
     #[n(23)]
     TooManyRows,
+    /// A join token was used by another node.
+    #[n(24)]
+    TokenUsed,
+    /// A join token expired before this command.
+    #[n(25)]
+    TokenExpired,
+    /// Another node has this name: which.
+    #[n(26)]
+    NameTaken(#[n(0)] ReplicaId),
 }

@@ -11,6 +11,7 @@ const GENESIS: u8 = b'g';
 const NODE: u8 = b'n';
 const EPOCH: u8 = b'e';
 const ZONE: u8 = b'z';
+const TOKEN: u8 = b't';
 const BUCKET: u8 = b'b';
 const ACCESS_KEY: u8 = b'k';
 const OBJECT: u8 = b'o';
@@ -91,6 +92,14 @@ pub(crate) fn zone(zone: &str) -> Vec<u8> {
 
 pub(crate) fn all_zones() -> Vec<u8> {
     vec![ZONE]
+}
+
+pub(crate) fn token(name: &[u8; 32]) -> Vec<u8> {
+    [&[TOKEN][..], name].concat()
+}
+
+pub(crate) fn all_tokens() -> Vec<u8> {
+    vec![TOKEN]
 }
 
 pub(crate) fn bucket(name: &str) -> Vec<u8> {

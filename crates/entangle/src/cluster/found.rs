@@ -1,5 +1,6 @@
 //! The first node of a cluster, and the tokens with which others join.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,6 +15,8 @@ use super::record::{KnownNode, Record};
 use super::{name_in, not_usable};
 use crate::exit::Failure;
 
+/// Addresses in a token: more make it long to copy.
+const ADDRESSES_MAX: usize = 3;
 /// The replica that founds the group.
 const FIRST: ReplicaId = ReplicaId(1);
 
@@ -68,8 +71,6 @@ pub(crate) fn found(founding: &Founding<'_>) -> anyhow::Result<(Identity, Record
         Ok(kept) => identity = kept,
         Err(_) => identity.save(keys).map_err(|error| not_usable(&error))?,
     }
-    // The first id is this node's; of a founding that was broken off it is taken already, and one more is left out.
-    authority.take_replica().map_err(|error| not_usable(&error))?;
     let own = KnownNode {
         replica: FIRST,
         name: identity.name().to_owned(),
@@ -102,26 +103,35 @@ fn cluster_of(data: &Path) -> Result<Option<ClusterId>, Failure> {
     Ok(Some(ClusterId(number.to_be_bytes())))
 }
 
-/// Makes a join token for the next replica, which says to come to `address`, or to where this node is reached.
-pub(crate) fn issue_token(keys: &Path, address: Option<&str>, valid_s: u64) -> anyhow::Result<(Token, ReplicaId)> {
+/// Makes a join token, which says to come to `address`, or to where this node is reached and others.
+pub(crate) fn issue_token(keys: &Path, address: Option<&str>, valid_s: u64) -> anyhow::Result<Token> {
     let Some(record) = Record::read(keys)? else {
         return Err(Failure::failed(format!(
             "{} is not the keys folder of a cluster's node; make a cluster with `entangle cluster init`, or name the \
-             folder of its first node with --data",
+             folder of a node with --data",
             keys.display()
         ))
         .into());
     };
     let authority = Authority::open(keys).map_err(|error| {
-        Failure::failed(format!("{error}; make the token at the node where `entangle cluster init` was run"))
+        Failure::failed(format!(
+            "{error}; make the token at another node, or copy authority.key and authority.crt from the keys folder of one"
+        ))
     })?;
-    let known = Identity::open(keys).ok().and_then(|own| record.node(own.replica()).and_then(|own| own.mesh.clone()));
-    let address = address
-        .map(str::to_owned)
-        .or(known)
-        .ok_or_else(|| Failure::usage("it is not known how others reach this node; give --address HOST:PORT"))?;
-    let replica = authority.take_replica().map_err(|error| not_usable(&error))?;
-    let grant = Grant { replica, addresses: vec![address], valid_s };
-    let token = authority.issue_token(&grant, &Clock::system()).map_err(|error| not_usable(&error))?;
-    Ok((token, replica))
+    let own = Identity::open(keys).map_err(|error| not_usable(&error))?.replica();
+    let addresses = match address {
+        Some(address) => vec![address.to_owned()],
+        None => addresses(&record, own),
+    };
+    if addresses.is_empty() {
+        return Err(Failure::usage("it is not known how others reach this node; give --address HOST:PORT").into());
+    }
+    Ok(authority.issue_token(&Grant { addresses, valid_s }, &Clock::system()).map_err(|error| not_usable(&error))?)
+}
+
+/// Where a newcomer may come to: this node first, and then the newest, which are the least likely to have been replaced.
+fn addresses(record: &Record, own: ReplicaId) -> Vec<String> {
+    let mut nodes: Vec<&KnownNode> = record.nodes.iter().collect();
+    nodes.sort_by_key(|node| (node.replica != own, Reverse(node.replica)));
+    nodes.into_iter().filter_map(|node| node.mesh.clone()).take(ADDRESSES_MAX).collect()
 }

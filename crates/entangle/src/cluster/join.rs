@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use mesh::links::identity::{Identity, JoinError, Token, TokenError, join};
+use mesh::links::identity::{Authority, Identity, JoinError, Token, TokenError, join};
 use mesh::links::{Clock, Refusal, RefusalKind};
 use node::keys::{open_node_key, write_cluster_key};
 use types::sign::Signer as _;
@@ -54,6 +54,7 @@ pub(crate) async fn join_once(settings: &Settings, given: &Sourced) -> anyhow::R
     let mut identity = joined.identity;
     write_cluster_key(keys, &welcome.cluster_key)?;
     identity.save(keys).map_err(|error| not_usable(&error))?;
+    Authority::adopt(keys, &welcome.authority_key, &identity).map_err(|error| not_usable(&error))?;
     // Written last: what is there is complete.
     Record { region: Some(settings.region.clone()), nodes: welcome.nodes }.write(keys)?;
     tracing::info!(cluster = %identity.cluster(), replica = %identity.replica(), name, at = %joined.address, "joined");
@@ -75,14 +76,14 @@ fn read_token(given: &Sourced) -> Result<Token, Failure> {
         })?,
     };
     text.parse().map_err(|error: TokenError| {
-        let advice = "print one with `entangle cluster token` at the first node of the cluster";
+        let advice = "print one with `entangle cluster token` at any node of the cluster";
         Failure::usage(format!("{origin}: {error}; {advice}"))
     })
 }
 
 /// Why the node was not let in, and what to do.
 fn refused(error: &JoinError, token: &Token, given: &Sourced) -> Failure {
-    let again = "make a new one with `entangle cluster token` at the first node of the cluster";
+    let again = "make a new one with `entangle cluster token` at a node of the cluster";
     let clocks = "set the clocks of both machines right";
     match error {
         JoinError::Unusable(reason) => Failure::usage(format!("{reason}; choose another name with --name")),
@@ -92,6 +93,10 @@ fn refused(error: &JoinError, token: &Token, given: &Sourced) -> Failure {
                 "no node of the cluster answers ({tried}); check that `entangle serve` runs there, and that nothing in \
                  between keeps UDP out"
             ),
+        ),
+        JoinError::Refused(Refusal { kind: RefusalKind::Busy, reason, .. }) => Failure::new(
+            Exit::Unavailable,
+            format!("the cluster cannot take a node in now: {reason}; start this one again once that is over"),
         ),
         JoinError::Refused(Refusal { kind, reason, .. }) => Failure::failed(match kind {
             RefusalKind::TokenUsed => {
@@ -107,7 +112,8 @@ fn refused(error: &JoinError, token: &Token, given: &Sourced) -> Failure {
                 given.origin
             ),
             RefusalKind::TokenUnknown => format!(
-                "the cluster does not know the join token of {}: it expired long ago, or its record is at another node; {again}",
+                "the cluster does not know the join token of {}: it was changed on its way, or is of a cluster that was founded \
+                 anew; {again}",
                 given.origin
             ),
             RefusalKind::Expired => format!(
@@ -118,7 +124,8 @@ fn refused(error: &JoinError, token: &Token, given: &Sourced) -> Failure {
                 token.addresses().join(", ")
             ),
             RefusalKind::NoAuthority => format!(
-                "the node at {} does not keep the cluster's authority; {again}, with the --address of that node",
+                "the node at {} does not keep the cluster's authority (authority.key in its keys folder); {again}, with the \
+                 --address of one that does",
                 token.addresses().join(", ")
             ),
             RefusalKind::Version => format!("{reason}; use the same version of entangle at all nodes"),

@@ -3,23 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use mesh::links::identity::{Authority, Identity};
-use mesh::links::{BindError, Config, Endpoint, Events, Newcomer, PeerStatus, Porter};
-use node::keys::read_cluster_key;
+use mesh::links::{BindError, Config, Endpoint, Events, PeerStatus};
 use node::{GroupConfig, Node};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use types::command::Member;
 use types::{ClusterId, ReplicaId};
 
 use super::directory::Directory;
+use super::door::Door;
 use super::join::reachable;
 use super::record::{KnownNode, Record};
-use super::words::{Introduction, Welcome};
 use super::{DEFAULT_PORT, not_usable, now_s};
 use crate::exit::Failure;
 use crate::settings::Settings;
@@ -31,6 +30,8 @@ pub(crate) struct Links {
     own: ReplicaId,
     record: Arc<Mutex<Record>>,
     keys: PathBuf,
+    /// The node, once it runs: it asks the others about newcomers.
+    node: Arc<OnceLock<Node>>,
     /// Told when a node has joined.
     heard: watch::Receiver<()>,
 }
@@ -55,13 +56,15 @@ impl Links {
         config.authority = authority.map(Arc::new);
         let record = Arc::new(Mutex::new(record));
         let (news, heard) = watch::channel(());
-        config.porter = Some(porter(keys.clone(), record.clone(), news));
+        let node = Arc::new(OnceLock::new());
+        let door = Door { keys: keys.clone(), record: record.clone(), node: node.clone(), news };
+        config.porter = Some(door.porter(Handle::current()));
         let (endpoint, events) = Endpoint::bind(config, identity).map_err(|error| not_bound(&error))?;
         let reached =
             settings.mesh_advertise.clone().or_else(|| settings.mesh.and(reachable(endpoint.local_address())));
         note_address(&mut record.lock(), own, reached, &keys)?;
         endpoint.set_peers(peers(&record.lock()));
-        Ok(Some(Self { endpoint, events: Some(events), own, record, keys, heard }))
+        Ok(Some(Self { endpoint, events: Some(events), own, record, keys, node, heard }))
     }
 
     /// The group, as it was founded.
@@ -82,6 +85,7 @@ impl Links {
 
     /// Brings the node what the links bring.
     pub(crate) fn carry(&mut self, node: &Node) {
+        let _ = self.node.set(node.clone());
         if let Some(events) = self.events.take() {
             tokio::spawn(node::peer::links::carry(events, node.peers().clone()));
             let directory = Directory {
@@ -142,7 +146,7 @@ fn note_address(record: &mut Record, own: ReplicaId, reached: Option<String>, ke
     record.write(keys)
 }
 
-/// An expired certificate opens no link, and who asks for a new one needs a link.
+/// An expired certificate opens no link. Who keeps the authority renews its own; others would need a link for that.
 fn warn_of_expiry(identity: &Identity, keeps_authority: bool) {
     let now_s = now_s();
     if now_s < identity.valid_from_s() {
@@ -150,7 +154,8 @@ fn warn_of_expiry(identity: &Identity, keeps_authority: bool) {
     } else if now_s > identity.expires_s() && !keeps_authority {
         tracing::warn!(
             "this node's certificate has expired, and no other node will talk to it: if the clock of this machine is \
-             right, remove mesh.key, mesh.crt and cluster.toml from its keys folder and join with a new token"
+             right, copy authority.key and authority.crt from the keys folder of another node into that of this one, and \
+             start it again; it then renews its certificate by itself"
         );
     }
 }
@@ -161,46 +166,7 @@ pub(super) fn peers(record: &Record) -> BTreeMap<ReplicaId, Vec<String>> {
 }
 
 pub(super) fn member(cluster: ClusterId, node: &KnownNode) -> Member {
-    Member { replica: node.replica, name: node::name_of(cluster, node.replica), key: node.key }
-}
-
-/// Remembers newcomers, durably, and gives them the cluster key and the nodes that are known.
-fn porter(keys: PathBuf, record: Arc<Mutex<Record>>, news: watch::Sender<()>) -> Porter {
-    Porter::from_fn(move |newcomer| {
-        let welcome = welcome(&keys, &record, newcomer)?;
-        news.send_replace(());
-        Ok(welcome)
-    })
-}
-
-fn welcome(keys: &Path, record: &Mutex<Record>, newcomer: &Newcomer) -> Result<Bytes, String> {
-    let introduction = Introduction::parse(&newcomer.introduction)
-        .map_err(|reason| format!("how the node introduces itself {reason}; use the same version at all nodes"))?;
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "a newcomer could not be taken in");
-        "the cluster's node could not write it down; see its log".to_owned()
-    };
-    let cluster_key = read_cluster_key(keys).map_err(|error| failed(&error))?;
-    let mut known = record.lock();
-    if let Some(other) = known.nodes.iter().find(|node| node.name == newcomer.name && node.replica != newcomer.replica)
-    {
-        let (name, replica) = (&other.name, other.replica);
-        return Err(format!(
-            "replica {replica} is called {name}: choose another name with --name, and make a new token"
-        ));
-    }
-    let mut updated = known.clone();
-    updated.put(KnownNode {
-        replica: newcomer.replica,
-        name: newcomer.name.clone(),
-        region: introduction.region,
-        key: introduction.key,
-        mesh: introduction.mesh,
-        founder: false,
-    })?;
-    updated.write(keys).map_err(|error| failed(&error))?;
-    known.clone_from(&updated);
-    Ok(Bytes::from(Welcome { cluster_key, nodes: updated.nodes }.to_text().as_bytes().to_vec()))
+    Member { replica: node.replica, name: Member::name_of(cluster, node.replica), key: node.key }
 }
 
 fn report(endpoint: &Endpoint, record: &Record) -> Value {

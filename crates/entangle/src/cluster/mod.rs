@@ -7,10 +7,12 @@
 //! | the first node | `found.rs` |
 //! | a further node: token, certificate, cluster key | `join.rs` |
 //! | what both sides say then | `words.rs` |
+//! | newcomers at the door of a node that is served | `door.rs` |
 //! | the directory of nodes, which the group replicates | `directory.rs` |
 //! | the endpoint of a node that is served, and its links for `status` | `links.rs` |
 
 mod directory;
+mod door;
 mod found;
 mod join;
 mod links;

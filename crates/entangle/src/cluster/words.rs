@@ -37,6 +37,8 @@ impl Introduction {
 pub(super) struct Welcome {
     /// The key under which secrets are sealed.
     pub(super) cluster_key: Zeroizing<[u8; 32]>,
+    /// The key of the authority, for the newcomer to keep.
+    pub(super) authority_key: Zeroizing<[u8; 32]>,
     /// All nodes, the newcomer among them.
     pub(super) nodes: Vec<KnownNode>,
 }
@@ -45,12 +47,18 @@ impl Welcome {
     pub(super) fn to_text(&self) -> Zeroizing<String> {
         let key = Zeroizing::new(hex(self.cluster_key.as_slice()));
         let nodes = nodes_text(&self.nodes);
-        Zeroizing::new(format!("format = {FORMAT}\ncluster_key = \"{}\"\n{nodes}", key.as_str()))
+        let authority = Zeroizing::new(hex(self.authority_key.as_slice()));
+        let (key, authority) = (key.as_str(), authority.as_str());
+        Zeroizing::new(format!("format = {FORMAT}\ncluster_key = \"{key}\"\nauthority_key = \"{authority}\"\n{nodes}"))
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let table = table(bytes)?;
-        Ok(Self { cluster_key: Zeroizing::new(key_of(&table, "cluster_key")?), nodes: nodes_of(&table)? })
+        Ok(Self {
+            cluster_key: Zeroizing::new(key_of(&table, "cluster_key")?),
+            authority_key: Zeroizing::new(key_of(&table, "authority_key")?),
+            nodes: nodes_of(&table)?,
+        })
     }
 }
 
@@ -81,9 +89,10 @@ mod tests {
             mesh: None,
             founder: true,
         };
-        let welcome = Welcome { cluster_key: Zeroizing::new([9; 32]), nodes: vec![node.clone()] };
+        let (cluster_key, authority_key) = (Zeroizing::new([9; 32]), Zeroizing::new([8; 32]));
+        let welcome = Welcome { cluster_key, authority_key, nodes: vec![node.clone()] };
         let heard = Welcome::parse(welcome.to_text().as_bytes()).unwrap();
-        assert_eq!((*heard.cluster_key, heard.nodes), ([9; 32], vec![node]));
+        assert_eq!((*heard.cluster_key, *heard.authority_key, heard.nodes), ([9; 32], [8; 32], vec![node]));
     }
 
     #[test]

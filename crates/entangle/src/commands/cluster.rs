@@ -61,11 +61,10 @@ pub(super) fn run_token(args: &ClusterTokenArgs, console: Console) -> anyhow::Re
         .as_deref()
         .map(|text| reached(&Sourced { text: text.to_owned(), origin: Origin::Flag("address") }));
     let address = address.transpose()?;
-    let (token, replica) = issue_token(&keys, address.as_deref(), u64::from(args.days) * DAY_S)?;
+    let token = issue_token(&keys, address.as_deref(), u64::from(args.days) * DAY_S)?;
     let text = token.to_string();
     let json = json!({
         "token": text,
-        "replica": replica.0,
         "cluster": token.cluster().to_string(),
         "addresses": token.addresses(),
         "expires_s": token.expires_s(),
@@ -75,7 +74,7 @@ pub(super) fn run_token(args: &ClusterTokenArgs, console: Console) -> anyhow::Re
         return Ok(Report::done(json, text));
     }
     let note = format!(
-        "Good once, for {} days, for the node that becomes replica {replica}. There, on an empty folder:\n  \
+        "Good once, for {} days, at any node of the cluster that is up. On the new machine, on an empty folder:\n  \
          ENTANGLE_JOIN=… entangle serve --data DIR --region REGION --mesh-advertise HOST:PORT",
         args.days
     );

@@ -18,6 +18,10 @@ pub(super) async fn run_verify(data: &Path, keys: Option<PathBuf>, console: Cons
     let report = verify(data, &keys, Progress::new(&console)).await?;
     let verified = report.findings.is_empty();
     let style = console.style;
+    let mut bodies = format!("{}, {}", count(report.bodies), bytes(report.body_bytes));
+    if report.bodies_elsewhere > 0 {
+        bodies.push_str(&format!("; {} more at other members", count(report.bodies_elsewhere)));
+    }
     let rows = [
         ("entries", format!("{} in {}", count(report.entries), counted(report.blocks, "block", "blocks"))),
         ("root", report.root.clone()),
@@ -27,7 +31,7 @@ pub(super) async fn run_verify(data: &Path, keys: Option<PathBuf>, console: Cons
         ),
         ("objects", counted(report.objects, "version", "versions")),
         ("journal", counted(report.journal_records, "record", "records")),
-        ("bodies", format!("{}, {}", count(report.bodies), bytes(report.body_bytes))),
+        ("bodies", bodies),
     ];
     let mut text = if verified {
         format!("{} {}: every byte was checked.\n\n", style.good("The data folder is verified."), data.display())
@@ -43,7 +47,10 @@ pub(super) async fn run_verify(data: &Path, keys: Option<PathBuf>, console: Cons
         text.push_str(&format!("\n  {} {} {}", style.dim("Note:"), note.place, note.what));
     }
     if !verified {
-        text.push_str("\nStop using this folder, keep it as evidence, and restore a backup into a new one.\n");
+        text.push_str(
+            "\nStop using this folder, keep it as evidence, and restore a backup into a new one; the member of a cluster is \
+             replaced (`entangle cluster replace`).\n",
+        );
     }
     let exit = if verified { Exit::Done } else { Exit::Unverified };
     let json = json!({ "verified": verified, "data": data.display().to_string(), "report": report });

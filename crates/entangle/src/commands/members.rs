@@ -1,11 +1,16 @@
 //! `entangle cluster nodes`, `add`, `remove`, `replace`, `faults` and `upgrade`
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::cli::{ClusterChangeArgs, ClusterFaultsArgs, ClusterNodesArgs, ClusterReplaceArgs, RemoteArgs};
 use crate::console::{Console, Report, columns};
 use crate::remote::Remote;
 use crate::settings::Environment;
+
+/// A new member fetches the state first, and a member that leaves waits until others have its bodies.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(900);
 
 pub(super) async fn run_nodes(
     args: &ClusterNodesArgs,
@@ -63,7 +68,7 @@ async fn change(
     console: Console,
     environment: &Environment,
 ) -> anyhow::Result<Report> {
-    let remote = Remote::open(args, environment)?;
+    let remote = Remote::open_for(args, environment, CHANGE_PATIENCE)?;
     let members = remote.client.change_members(wanted).await.map_err(|error| remote.failure(&error))?;
     Ok(Report::done(members.clone(), describe(&members, console)))
 }

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use mesh::links::Clock;
 use mesh::links::identity::{Authority, Grant};
 use serde_json::Value;
-use types::ReplicaId;
 
 use crate::support::{Ended, Place, Serving, files};
 
 /// A founded cluster in `data` whose first node runs, with its mesh on a free port.
-fn founded(place: &Place) -> Serving {
+pub(crate) fn founded(place: &Place) -> Serving {
     let made = place.run(&["--json", "cluster", "init", "--data", "data", "--name", "first", "--region", "us-east4"]);
     assert_eq!(made.code, 0, "{made:?}");
     assert_eq!((&made.json()["replica"], &made.json()["name"]), (&Value::from(1), &Value::from("first")));
@@ -21,7 +20,12 @@ fn founded(place: &Place) -> Serving {
 }
 
 fn token(place: &Place) -> String {
-    let made = place.run(&["cluster", "token", "--data", "data"]);
+    token_of(place, "data")
+}
+
+/// A token that the node with this folder gives out, whether it runs or not.
+pub(crate) fn token_of(place: &Place, data: &str) -> String {
+    let made = place.run(&["cluster", "token", "--data", data]);
     assert_eq!(made.code, 0, "{made:?}");
     assert_eq!(made.out.lines().count(), 1, "a file or a variable takes the token as it is: {made:?}");
     made.out.trim_end().to_owned()
@@ -102,7 +106,7 @@ async fn a_node_joins_once_and_comes_back_without_a_token() {
 }
 
 /// What one of these nodes answers, as soon as it does.
-async fn read_at(place: &Place, node: &Serving, key: &str) -> Vec<u8> {
+pub(crate) async fn read_at(place: &Place, node: &Serving, key: &str) -> Vec<u8> {
     let began = Instant::now();
     loop {
         match node.client_with(place, "data-keys").read_object("photos", key, 1 << 20).await {
@@ -115,6 +119,29 @@ async fn read_at(place: &Place, node: &Serving, key: &str) -> Vec<u8> {
     }
 }
 
+/// Starts a node that joins with a token of another one, in a folder that is called like itself.
+pub(crate) fn join(place: &Place, name: &str, token_of: &str) -> Serving {
+    let token = self::token_of(place, token_of);
+    let mesh = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let arguments = ["--data", name, "--name", name, "--mesh", &mesh];
+    Serving::start(place, &arguments, &[("ENTANGLE_JOIN", &token)])
+}
+
+/// Changes the members, at a node of the cluster; says what they are then.
+pub(crate) fn change(place: &Place, at: &Serving, change: &[&str]) -> String {
+    let arguments = [&["cluster"], change, &["--endpoint", at.endpoint(), "--keys", "data-keys"]].concat();
+    let began = Instant::now();
+    loop {
+        let changed = place.run(&arguments);
+        // The links to a newcomer are there a moment after it came.
+        if changed.code == 0 || began.elapsed() > Duration::from_secs(30) {
+            assert_eq!(changed.code, 0, "{change:?}: {changed:?}\n{}", at.log());
+            return changed.out;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[tokio::test]
 async fn nodes_become_members_and_one_is_replaced() {
     let place = Place::new();
@@ -123,26 +150,9 @@ async fn nodes_become_members_and_one_is_replaced() {
     first.client().put_object("photos", "cat", "a cat").await.unwrap();
     let large = vec![7; 300_000];
     first.client().put_object("photos", "large", large.clone()).await.unwrap();
-    let join = |name: &str| {
-        let token = token(&place);
-        let mesh = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let arguments = ["--data", name, "--name", name, "--mesh", &mesh];
-        Serving::start(&place, &arguments, &[("ENTANGLE_JOIN", &token)])
-    };
+    let join = |name: &str| join(&place, name, "data");
     let (second, third) = (join("second"), join("third"));
-    let change = |at: &Serving, change: &[&str]| {
-        let arguments = [&["cluster"], change, &["--endpoint", at.endpoint(), "--keys", "data-keys"]].concat();
-        let began = Instant::now();
-        loop {
-            let changed = place.run(&arguments);
-            // The directory has a newcomer a moment after it came.
-            if changed.code == 0 || began.elapsed() > Duration::from_secs(30) {
-                assert_eq!(changed.code, 0, "{change:?}: {changed:?}\n{}", at.log());
-                return changed.out;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    };
+    let change = |at: &Serving, wanted: &[&str]| change(&place, at, wanted);
     change(&first, &["add", "second"]);
     let three = change(&first, &["add", "third"]);
     assert!(three.contains("3 members, 1 of them may fail"), "{three}");
@@ -186,7 +196,7 @@ fn a_token_is_for_one_node_one_cluster_and_its_time() {
     // The address of one cluster in a token of another.
     let authority = Authority::open(&place.path("data-keys")).unwrap();
     let at = elsewhere.text("mesh").to_owned();
-    let grant = |addresses, valid_s| Grant { replica: ReplicaId(9), addresses, valid_s };
+    let grant = |addresses, valid_s| Grant { addresses, valid_s };
     let foreign = authority.issue_token(&grant(vec![at], 60), &Clock::system()).unwrap().to_string();
     let ended = refused(&place, "fourth", &foreign);
     assert!(ended.sentence().contains("is of another cluster than the join token"), "{ended:?}");

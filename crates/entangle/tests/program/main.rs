@@ -10,4 +10,5 @@ mod evidence;
 mod folders;
 mod keys;
 mod refusals;
+mod replace;
 mod serving;

@@ -61,6 +61,7 @@ impl Verified {
             FactKind::Block => "A block".to_owned(),
             FactKind::NodePut => format!("The entry of node {object} in the directory"),
             FactKind::EpochBegin => "The beginning of an epoch".to_owned(),
+            FactKind::Barrier => "An ordered listing".to_owned(),
             FactKind::ZonePut => format!("The policy of zone {object}"),
         };
         let outcome = match self.entry.outcome {

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::ReplicaId;
 use types::limits::{MESH_HANDSHAKES_FREE, MESH_HANDSHAKES_MAX, MESH_PEER_HANDSHAKES_MAX, MESH_WELCOME_LEN_MAX};
 
-use super::config::{Newcomer, Versions};
+use super::config::{Admitted, Newcomer, Versions};
 use super::endpoint::{NoLink, Shared};
 use super::event::Event;
 use super::frame::Kind;
 use super::greeting::{Hello, Welcome};
-use super::identity::{self, JOIN_PROTOCOL, JoinAnswer, JoinRequest, MESH_PROTOCOL};
+use super::identity::{self, Authority, JOIN_PROTOCOL, JoinAnswer, JoinRequest, MESH_PROTOCOL};
 use super::link::Link;
 use super::refusal::{Refusal, RefusalKind};
 use super::registry::Greeting;
@@ -185,22 +186,28 @@ fn check(hello: &Hello, ours: Versions) -> Result<u16, String> {
 }
 
 impl Shared {
-    /// What a newcomer with a good token is told, or why it is not let in after all.
-    fn welcome(
+    /// Lets a newcomer in, or says why not.
+    fn admit(
         &self,
-        replica: ReplicaId,
+        authority: &Authority,
         request: &JoinRequest,
+        key: identity::PublicKey,
         address: SocketAddr,
-    ) -> Result<Bytes, (RefusalKind, String)> {
-        let Some(porter) = &self.config.porter else { return Ok(self.usual_welcome()) };
+    ) -> Result<(CertificateDer<'static>, Admitted), (RefusalKind, String)> {
+        let now_s = self.config.clock.now_s();
+        let (token, expires_s) = authority.know(&request.ticket, &request.name, now_s)?;
+        let Some(porter) = &self.config.porter else {
+            return Err((RefusalKind::NoAuthority, "this node takes no newcomers in".to_owned()));
+        };
         let (name, introduction) = (request.name.clone(), request.introduction.clone());
-        let welcome = porter.judge(&Newcomer { replica, name, address, introduction });
-        let welcome = welcome.map_err(|reason| (RefusalKind::Other, reason))?;
-        if welcome.len() > MESH_WELCOME_LEN_MAX {
-            tracing::error!(len = welcome.len(), "what newcomers are told is too long");
+        let newcomer = Newcomer { token, expires_s, key: key.0, name, address, introduction };
+        let admitted = porter.judge(&newcomer)?;
+        if admitted.welcome.len() > MESH_WELCOME_LEN_MAX {
+            tracing::error!(len = admitted.welcome.len(), "what newcomers are told is too long");
             return Err((RefusalKind::Other, "an internal failure".to_owned()));
         }
-        Ok(welcome)
+        let certificate = authority.admit(key, admitted.replica, &request.name, now_s)?;
+        Ok((certificate, admitted))
     }
 }
 
@@ -224,18 +231,12 @@ async fn take_in(shared: &Arc<Shared>, connection: &quinn::Connection, address: 
     } else {
         // the disk is asked: not on a thread that serves the network
         let (shared, request) = (shared.clone(), request.clone());
-        tokio::task::spawn_blocking(move || {
-            let admitted = authority.admit(&request.secret, key, &request.name, shared.config.clock.now_s());
-            admitted.and_then(|(replica, certificate)| {
-                let welcome = shared.welcome(replica, &request, address)?;
-                Ok((replica, certificate, welcome))
-            })
-        })
-        .await
-        .unwrap_or_else(|_| Err((RefusalKind::Other, "an internal failure".to_owned())))
+        tokio::task::spawn_blocking(move || shared.admit(&authority, &request, key, address))
+            .await
+            .unwrap_or_else(|_| Err((RefusalKind::Other, "an internal failure".to_owned())))
     };
     let (answer, outcome) = match admitted {
-        Ok((replica, certificate, welcome)) => {
+        Ok((certificate, Admitted { replica, welcome })) => {
             let answer = JoinAnswer::Admitted {
                 certificate: Bytes::copy_from_slice(&certificate),
                 authority: Bytes::copy_from_slice(shared.identity().authority()),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use types::ReplicaId;
 
 use super::identity::Authority;
+use super::refusal::RefusalKind;
 
 /// The wall clock that certificates and tokens are judged by. Nothing else in the mesh reads it: waiting is done by a
 /// clock that no one sets.
@@ -41,11 +42,15 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A newcomer whose token is good.
+/// A newcomer whose token is this cluster's and has not expired.
 #[derive(Debug, Clone)]
 pub struct Newcomer {
-    /// The replica id that the token was made for.
-    pub replica: ReplicaId,
+    /// The name of its token: a hash, which opens nothing.
+    pub token: [u8; 32],
+    /// When the token expires, in seconds since the Unix epoch.
+    pub expires_s: u64,
+    /// Its Ed25519 key for the mesh, which it has proved to own.
+    pub key: [u8; 32],
     /// How it calls itself.
     pub name: String,
     /// Where it came from.
@@ -54,23 +59,35 @@ pub struct Newcomer {
     pub introduction: Bytes,
 }
 
-/// Judges newcomers, and remembers them.
-type Judge = dyn Fn(&Newcomer) -> Result<Bytes, String> + Send + Sync;
+/// How a newcomer is let in.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    /// The replica id that it gets, and nobody else ever.
+    pub replica: ReplicaId,
+    /// What the cluster tells it; at most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes.
+    pub welcome: Bytes,
+}
 
-/// Who stands at the door of a node that keeps the authority. It is told of each newcomer after its token was used and
-/// before the certificate leaves, on a thread where it may ask the disk. It says what the cluster tells the newcomer (at
-/// most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes), or why it is not let in after all.
+/// Judges newcomers, and remembers them.
+type Judge = dyn Fn(&Newcomer) -> Result<Admitted, (RefusalKind, String)> + Send + Sync;
+
+/// Who stands at the door of a node that keeps the authority. It is asked about each newcomer with a good token, before the
+/// certificate leaves, on a thread where it may wait. It sees to it that a token is used once, by whichever node it is
+/// used at, and that no replica id is given twice; a newcomer that comes again with the same token and key has lost the
+/// answer, and is let in as before. [`RefusalKind::Busy`] sends it to the next address of its token.
 #[derive(Clone)]
 pub struct Porter(Arc<Judge>);
 
 impl Porter {
     /// A porter that does as `judge` does.
     #[must_use]
-    pub fn from_fn(judge: impl Fn(&Newcomer) -> Result<Bytes, String> + Send + Sync + 'static) -> Self {
+    pub fn from_fn(
+        judge: impl Fn(&Newcomer) -> Result<Admitted, (RefusalKind, String)> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(judge))
     }
 
-    pub(super) fn judge(&self, newcomer: &Newcomer) -> Result<Bytes, String> {
+    pub(super) fn judge(&self, newcomer: &Newcomer) -> Result<Admitted, (RefusalKind, String)> {
         (self.0)(newcomer)
     }
 }
@@ -135,8 +152,7 @@ pub struct Config {
     pub clock: Clock,
     /// The cluster's authority, where this node keeps it: it then takes in newcomers and renews certificates of its peers.
     pub authority: Option<Arc<Authority>>,
-    /// Who is asked about newcomers. Without one, all with a good token are let in, and told what
-    /// [`super::Endpoint::set_welcome`] set.
+    /// Who is asked about newcomers. Without one, nobody is let in.
     pub porter: Option<Porter>,
 }
 

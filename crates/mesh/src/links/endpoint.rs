@@ -6,13 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::ReplicaId;
-use types::limits::{MESH_ADDRESSES_MAX, MESH_EVENTS_MAX, MESH_WELCOME_LEN_MAX};
+use types::limits::{MESH_ADDRESSES_MAX, MESH_EVENTS_MAX};
 
 use super::config::Config;
 use super::event::{DownReason, Event, Events};
@@ -85,7 +84,6 @@ struct Own {
 #[derive(Default)]
 struct State {
     peers: BTreeMap<ReplicaId, Peer>,
-    welcome: Bytes,
 }
 
 /// One peer, linked or not.
@@ -196,16 +194,6 @@ impl Endpoint {
         }
     }
 
-    /// Sets what a newcomer is told together with its certificate, if no porter says so; at most [`types::limits::MESH_WELCOME_LEN_MAX`] bytes,
-    /// else it is not taken.
-    pub fn set_welcome(&self, welcome: Bytes) -> bool {
-        let fits = welcome.len() <= MESH_WELCOME_LEN_MAX;
-        if fits {
-            self.shared().state.lock().welcome = welcome;
-        }
-        fits
-    }
-
     /// The link to a peer, while there is one.
     #[must_use]
     pub fn link(&self, peer: ReplicaId) -> Option<Link> {
@@ -297,10 +285,6 @@ impl Shared {
 
     pub(super) fn client_config(&self) -> quinn::ClientConfig {
         self.own.read().client.clone()
-    }
-
-    pub(super) fn usual_welcome(&self) -> Bytes {
-        self.state.lock().welcome.clone()
     }
 
     pub(super) fn link(&self, peer: ReplicaId) -> Option<Link> {

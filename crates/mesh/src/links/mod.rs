@@ -39,7 +39,7 @@ mod urgent;
 #[cfg(test)]
 mod vectors;
 
-pub use config::{Clock, Config, Newcomer, Porter, Versions};
+pub use config::{Admitted, Clock, Config, Newcomer, Porter, Versions};
 pub use endpoint::{BindError, Endpoint, PeerStatus};
 pub use event::{DownReason, Event, Events, Received};
 #[doc(hidden)]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use types::{ClusterId, ReplicaId};
-use zeroize::Zeroizing;
 
 use super::config::Versions;
 use super::frame::{self, Kind};
@@ -42,16 +41,15 @@ fn computed() -> BTreeMap<String, String> {
     let welcome = Welcome { version: 1, from: to, instance: 0x4444_4444_4444_4444 }.encode();
     assert_eq!(Hello::decode(&hello).map(|hello| hello.encode()), Some(hello.clone()));
     assert_eq!(Welcome::decode(&welcome).map(|welcome| welcome.encode()), Some(welcome.clone()));
-    let secret = Zeroizing::new(core::array::from_fn(|at| 0xa0 + at as u8));
+    let (pin, token, ticket, name) = identity::example_token(cluster);
+    assert!(DOCUMENT.lines().any(|line| line == token.0), "{}", token.0);
     let join = JoinRequest {
         versions: Versions { min: 1, max: 1 },
-        secret: secret.clone(),
+        ticket,
         name: "tokyo-1".to_owned(),
         introduction: Bytes::from_static(b"hi"),
     };
     assert_eq!(JoinRequest::decode(join.encode()), Some(join.clone()));
-    let (pin, token, name) = identity::example_token(cluster, &secret);
-    assert!(DOCUMENT.lines().any(|line| line == token.0), "{}", token.0);
     [
         ("hello", hello),
         ("welcome", welcome),
@@ -60,7 +58,7 @@ fn computed() -> BTreeMap<String, String> {
         ("echo", Datagram::Echo(5).encode()),
         ("pin", Bytes::copy_from_slice(&pin)),
         ("token", Bytes::from(token.1)),
-        ("token-name", Bytes::from(name)),
+        ("token-name", Bytes::copy_from_slice(&name)),
         ("join", join.encode()),
     ]
     .into_iter()

@@ -8,13 +8,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mesh::links::identity::{Authority, Identity};
-use mesh::links::{Clock, Config, DownReason, Endpoint, Event, Events, Link, Refusal};
+use mesh::links::{Admitted, Clock, Config, DownReason, Endpoint, Event, Events, Link, Porter, Refusal, RefusalKind};
 use types::{ClusterId, ReplicaId};
 
 /// When the tests begin, by the clocks of certificates.
@@ -81,6 +81,21 @@ pub fn quick() -> Config {
         certificate_check_interval: Duration::from_millis(50),
         ..Config::new((Ipv4Addr::LOCALHOST, 0).into())
     }
+}
+
+/// Lets each in whose token was not used by another before, with numbers from 9 on, and says so; what nodes of a cluster
+/// share.
+pub fn porter() -> Porter {
+    let used: Mutex<BTreeMap<[u8; 32], ([u8; 32], u32)>> = Mutex::default();
+    Porter::from_fn(move |newcomer| {
+        let mut used = used.lock().unwrap();
+        let next = 9 + u32::try_from(used.len()).unwrap();
+        let (key, replica) = *used.entry(newcomer.token).or_insert((newcomer.key, next));
+        if key != newcomer.key {
+            return Err((RefusalKind::TokenUsed, RefusalKind::TokenUsed.to_string()));
+        }
+        Ok(Admitted { replica: ReplicaId(replica), welcome: Bytes::from_static(b"welcome aboard") })
+    })
 }
 
 /// An endpoint and what it tells.

@@ -79,7 +79,7 @@ pub enum BackupError {
     Unsound(String),
     /// Its group has, or had, several members.
     #[error(
-        "{0}: its group has, or had, several members, and a backup is of a lone node; copy the objects out through S3, or keep this data as one more member (`entangle cluster add`)"
+        "{0} is the folder of a member of a group, and no backup is made of one: restored, it would be a second life of its replica number, which the others refuse, and bodies of large objects that only they hold would be missing. The other members are its copies: replace a lost one (`entangle cluster replace`), add one more (`entangle cluster add`), and for a copy outside the cluster copy the objects out through S3"
     )]
     Changed(PathBuf),
     /// The file is no whole backup.
@@ -123,7 +123,6 @@ pub enum BackupError {
 impl From<VerifyError> for BackupError {
     fn from(error: VerifyError) -> Self {
         match error {
-            VerifyError::Member(path) => Self::Changed(path),
             VerifyError::Start(error) => Self::Start(error),
             VerifyError::Io { path, source } => Self::Io { path, source },
         }

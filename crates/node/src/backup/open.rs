@@ -139,8 +139,8 @@ fn check_checkpoint(manifest: &Manifest, keys: &Keys) -> Result<(), String> {
     let signed =
         ledger::SignedCheckpoint::from_bytes(manifest.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
     let checkpoint = signed.checkpoint();
-    let policy = Policy::of_group(&genesis.origin, &keys.node.public_key(), &genesis.members, genesis.quorum)
-        .map_err(|error| error.to_string())?;
+    let policy =
+        Policy::of_group(&genesis.origin, &genesis.members, genesis.quorum).map_err(|error| error.to_string())?;
     policy.check(manifest.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
     if (checkpoint.size, checkpoint.root) != (manifest.size, manifest.root) {
         return Err("its checkpoint speaks of another log".to_owned());

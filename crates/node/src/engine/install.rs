@@ -9,7 +9,7 @@ use super::{Changing, Event, Loop, SealingMessage};
 use crate::change::ChangeError;
 use crate::clock;
 use crate::keys::random;
-use crate::peer::snapshot::{self, Incoming};
+use crate::peer::intake::{self, Incoming};
 use crate::replica::overlay::Layered;
 
 /// Between two attempts to fetch a state, in ns.
@@ -49,7 +49,7 @@ impl Loop {
         self.fetching = true;
         let (shared, inbox) = (self.shared.clone(), self.inbox.clone());
         self.neighbours.runtime().spawn(async move {
-            let fetched = snapshot::fetch(&shared, links, wanted).await;
+            let fetched = intake::fetch(&shared, links, wanted).await;
             let incoming = match fetched {
                 Ok(incoming) => Some(Box::new(incoming)),
                 Err(error) => {

@@ -4,6 +4,7 @@
 //! what the loop appends and flushes it; the *sealer* turns blocks into ledger and stored state, behind the
 //! answers. Reads pass through none of them.
 
+mod barriers;
 pub(crate) mod inbox;
 pub(crate) mod install;
 pub(crate) mod journals;
@@ -23,7 +24,7 @@ use types::{CommandId, Epoch, ReplicaId, SlotSet, Timestamp};
 use crate::change::ChangeError;
 use crate::error::WriteError;
 use crate::peer::Heard;
-use crate::peer::snapshot::Incoming;
+use crate::peer::intake::Incoming;
 use crate::replica::overlay::View;
 use crate::write::propose::Proposal;
 

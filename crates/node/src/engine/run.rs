@@ -40,6 +40,8 @@ pub(crate) struct Loop {
     /// Reads that wait, by epoch and the core's number of each, and those that are to be tried again.
     pub(crate) reads: HashMap<(Epoch, u64), Reading>,
     pub(crate) again: Vec<Reading>,
+    /// Reads that were ordered among the writes, by the command that each became.
+    pub(crate) barriers: HashMap<CommandId, (Epoch, Reading)>,
     /// Commands of clients that came to nothing with their epoch, by the id that they had.
     pub(crate) voided: Vec<(CommandId, Command)>,
     /// Proposals that wait for the next epoch, or for the clocks of others, and since when.
@@ -76,7 +78,7 @@ struct Drained {
     len: usize,
 }
 
-/// How often a read of several slots looks for a quiet instant before it is refused.
+/// How often a read of several slots looks for a quiet instant before it is ordered among the writes.
 const READ_TRIES_MAX: u32 = 16;
 
 impl Loop {
@@ -95,7 +97,7 @@ impl Loop {
         for (_, reading) in self.reads.drain() {
             Submitted::Read(reading).refuse(end.clone());
         }
-        for reading in self.again.drain(..) {
+        for reading in self.again.drain(..).chain(self.barriers.drain().map(|(_, (_, reading))| reading)) {
             Submitted::Read(reading).refuse(end.clone());
         }
         for (_, proposal) in self.held.drain(..) {
@@ -222,7 +224,7 @@ impl Loop {
 
     /// Whether what was refused can be taken soon: the next epoch is under way, and this replica is a member of it; or
     /// the others have been silent for a moment only.
-    fn passes(&mut self, error: SubmitError, since_ns: u64) -> bool {
+    pub(crate) fn passes(&mut self, error: SubmitError, since_ns: u64) -> bool {
         let is_between = match error {
             SubmitError::Sealed => true,
             // The epoch before may be over already while this replica opens the next one.
@@ -271,7 +273,7 @@ impl Loop {
         if reading.contended < READ_TRIES_MAX {
             self.again.push(reading);
         } else {
-            Submitted::Read(reading).refuse(WriteError::SlowDown("what is to be listed changes without a pause"));
+            self.order(reading);
         }
     }
 
@@ -303,6 +305,7 @@ impl Loop {
                     Step::Keep(epoch, kept) => self.kept(&mut drained, epoch, &kept)?,
                     Step::Executed(done, _) => {
                         self.notes_zones(&done);
+                        self.passed(done.id);
                         executed.push(done);
                     }
                     Step::Block(block) => self.seal(block),
@@ -314,6 +317,7 @@ impl Loop {
                     Step::Lease(epoch, zone, until) => self.shared.leased.lease(epoch, &zone, until),
                     Step::ReadAgain(epoch, read) => self.again.extend(self.reads.remove(&(epoch, read))),
                     Step::WantSnapshot(cut) => self.want_snapshot(cut),
+                    Step::Covered(id) | Step::Void(id, _) if self.read_again(id) => {}
                     Step::Covered(id) => self.waiting.refuse(id, WriteError::TimedOut),
                     Step::Void(id, Some(command)) => self.voided.push((id, *command)),
                     Step::Void(_, None) => {}
@@ -381,6 +385,7 @@ impl Loop {
         self.flush_drained(drained)?;
         self.neighbours.end(epoch);
         self.waiting.close(epoch);
+        self.read_again_after(epoch);
         for read in self.reads.extract_if(|(of, _), _| *of == epoch).map(|(_, reading)| reading) {
             Submitted::Read(read).refuse(WriteError::NotReady("the members have changed".to_owned()));
         }

@@ -1,12 +1,12 @@
 //! The mesh as the carrier of frames: each peer's events go to the node in order, and none waits for another peer's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
-use mesh::links::{Event, Events};
+use mesh::links::{Event, Events, RefusalKind};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use types::ReplicaId;
 use types::limits::MESH_URGENT_LEN_MAX;
@@ -18,9 +18,10 @@ use super::{Link, LinkClosed, Peers, RequestFailed};
 pub async fn carry(mut events: Events, peers: Peers) {
     // Bounded by what the mesh lets a peer have unread: a frame counts until it is handed over.
     let mut lanes: BTreeMap<ReplicaId, UnboundedSender<Event>> = BTreeMap::new();
+    let mut strangers = BTreeSet::new();
     while let Some(event) = events.next().await {
         let Some(peer) = peer_of(&event) else {
-            note(&event);
+            note(&event, &mut strangers);
             continue;
         };
         let lane = lanes.entry(peer).or_insert_with(|| {
@@ -84,9 +85,26 @@ async fn hand_over(peers: &Peers, event: Event) {
     }
 }
 
+/// Nodes whose knocking is remembered, so that it is said once.
+const STRANGERS_MAX: usize = 1024;
+
 /// What is about no peer of the group.
-fn note(event: &Event) {
+fn note(event: &Event, strangers: &mut BTreeSet<(bool, ReplicaId)>) {
     match event {
+        // A node that has joined knocks before all others have heard of it, and hears of all others before they do.
+        Event::Refused { peer: Some(peer), address, refusal } if refusal.kind == RefusalKind::NotAPeer => {
+            let is_news = strangers.insert((refusal.by_peer, *peer));
+            if strangers.len() > STRANGERS_MAX {
+                strangers.clear();
+            }
+            match refusal.by_peer {
+                _ if !is_news => {}
+                true => tracing::info!(%peer, %address, "another node does not know this one yet; trying again"),
+                false => {
+                    tracing::info!(%peer, %address, "a node of this cluster that is not known here yet asks for a link")
+                }
+            }
+        }
         Event::Refused { peer, address, refusal } => {
             tracing::warn!(?peer, %address, %refusal, "two nodes would not talk to each other");
         }

@@ -10,7 +10,9 @@
 //! | the newest records and the last beat, as the loop publishes them | `tail.rs` |
 //! | what one asks another for: chunks, states | `requests.rs` |
 //! | bodies in the vaults of several members | `chunks.rs`; where those change, `bodies.rs` |
-//! | the state of another member, in place of one that is too old | `snapshot.rs` |
+//! | the state, given to a member whose own is too old, and to one that is to be | `snapshot.rs` |
+//! | the same, taken | `intake.rs` |
+//! | a node that is to become a member | `learner.rs` |
 //! | one task a reader: feeds it the journal, from memory or from the disk | `feed.rs` |
 //! | the mesh as the carrier | `links.rs` |
 //! | what the loop does about peers | `engine/peers.rs` |
@@ -18,6 +20,8 @@
 pub(crate) mod bodies;
 pub(crate) mod chunks;
 pub(crate) mod feed;
+pub(crate) mod intake;
+pub(crate) mod learner;
 pub mod links;
 pub(crate) mod requests;
 pub(crate) mod snapshot;

@@ -8,8 +8,9 @@ use minicbor::{Decode, Encode};
 
 use super::bodies;
 use super::chunks::{self, WireChunk};
+use super::snapshot::SpanHash;
 use super::wire::{FrameError, VERSION};
-use super::{Link, snapshot};
+use super::{Link, learner, snapshot};
 use crate::node::Shared;
 use crate::write::forward;
 
@@ -25,9 +26,9 @@ pub(crate) enum Request {
     /// Hold a snapshot of the stored state ready ([`snapshot::Offer`]).
     #[n(2)]
     Snapshot,
-    /// Rows of a table of a snapshot, behind this key ([`snapshot::Rows`]).
+    /// Rows of a table of a snapshot, behind this key, up to that one and with it ([`snapshot::Rows`]).
     #[n(3)]
-    Rows(#[n(0)] u64, #[n(1)] u8, #[n(2)] Option<ByteVec>),
+    Rows(#[n(0)] u64, #[n(1)] u8, #[n(2)] Option<ByteVec>, #[n(3)] Option<ByteVec>),
     /// Entries of the log of a snapshot, from this one on ([`snapshot::Entries`]).
     #[n(4)]
     Entries(#[n(0)] u64, #[n(1)] u64),
@@ -40,6 +41,15 @@ pub(crate) enum Request {
     /// Propose this command, of a zone that the peer is the home of ([`forward::Forwarded`]).
     #[n(7)]
     Propose(#[n(0)] ByteVec),
+    /// Which spans of rows behind this key are those of a table of a snapshot ([`snapshot::Same`]).
+    #[n(8)]
+    Compare(#[n(0)] u64, #[n(1)] u8, #[n(2)] Option<ByteVec>, #[n(3)] Vec<SpanHash>),
+    /// Fetch a state, to become a member with: how far that is ([`learner::Learned`]).
+    #[n(9)]
+    Learn,
+    /// A snapshot is not needed any more. The answer is empty.
+    #[n(10)]
+    Release(#[n(0)] u64),
 }
 
 impl Request {
@@ -77,7 +87,17 @@ pub(crate) async fn answer(shared: &Arc<Shared>, link: Option<&dyn Link>, bytes:
             chunks::keep(shared, link, chunk).await.map(|()| Bytes::new())
         }
         Request::Snapshot => snapshot::offer(shared).await,
-        Request::Rows(number, table, after) => snapshot::rows(shared, number, table, after.map(Vec::from)).await,
+        Request::Rows(number, table, after, until) => {
+            snapshot::rows(shared, number, table, (after.map(Vec::from), until.map(Vec::from))).await
+        }
+        Request::Compare(number, table, after, spans) => {
+            snapshot::compare(shared, number, table, after.map(Vec::from), spans).await
+        }
+        Request::Learn => Ok(learner::answer(shared).await),
+        Request::Release(number) => {
+            shared.snapshots.release(number);
+            Ok(Bytes::new())
+        }
         Request::Entries(number, from) => snapshot::entries(shared, number, from).await,
         Request::Hold => bodies::hold_all(shared).await.map(|fetched| encode(&fetched)),
         Request::Logic => Ok(encode(&catalog::LOGIC_VERSION)),

@@ -11,6 +11,7 @@ use crate::start::GROUP;
 
 pub(super) fn check(
     disk: &ShadowDisk,
+    name: &str,
     (cluster, replica): (ClusterId, ReplicaId),
     public_key: &[u8; 32],
     found: &mut Found,
@@ -20,7 +21,7 @@ pub(super) fn check(
     let verified = store::journal::verify(disk, cluster, replica, public_key, &mut |len| phase.add(len as u64));
     match verified {
         Ok(verified) => {
-            found.report.journal_records = verified.records;
+            found.report.journal_records += verified.records;
             if let Some(torn) = verified.torn {
                 let what =
                     "a crash cut its last flush short; nothing of that was acknowledged, and the next start removes it";
@@ -28,7 +29,7 @@ pub(super) fn check(
             }
         }
         Err(OpenError::Io { file, source }) => found.finding(file, source),
-        Err(error) => found.finding("journal", error),
+        Err(error) => found.finding(name, error),
     }
 }
 

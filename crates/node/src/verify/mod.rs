@@ -8,6 +8,7 @@
 
 mod bodies;
 mod chunks;
+mod group;
 mod journal;
 mod log;
 mod rows;
@@ -27,14 +28,14 @@ use types::sign::Signer as _;
 
 pub(crate) use chunks::Chunks;
 
-use crate::epochs::EpochFolders;
+use crate::config::GroupConfig;
 use crate::error::StartError;
 use crate::folder::DataFolder;
 use crate::keys::Keys;
 use crate::progress::Report;
 use crate::recover::{Places, Recovered, recover};
 use crate::replica::{Head, SealMarker};
-use crate::start::{REPLICA, alone, cluster_id};
+use crate::start::{alone, cluster_id};
 use shadow::{ShadowDisk, ShadowState};
 
 /// Findings that are listed one by one; more are only counted.
@@ -76,6 +77,8 @@ pub struct VerifyReport {
     pub bodies: u64,
     /// Their bytes.
     pub body_bytes: u64,
+    /// Bodies that this vault has not, or not wholly: in a group each is with some of the members.
+    pub bodies_elsewhere: u64,
     /// What is wrong. Empty: the folder is verified.
     pub findings: Vec<Finding>,
     /// What is not wrong and worth knowing.
@@ -96,11 +99,6 @@ pub enum VerifyError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Its journal alone does not say what it led to: that takes those of the others.
-    #[error(
-        "{0} is the folder of a member of a group of several nodes, and what is verified here is that of a lone one; verify the ledger of a member while it runs (`entangle ledger verify --endpoint`)"
-    )]
-    Member(PathBuf),
 }
 
 /// Verifies the data folder of a stopped node. Takes the folder's lock; blocks for as long as it takes to read
@@ -132,10 +130,6 @@ fn verify_parts(
     found: &mut Found,
     progress: Report<'_>,
 ) -> Result<(), VerifyError> {
-    let folders = EpochFolders::new(folder.root());
-    if !folders.list()?.is_empty() || folders.over()? > types::Epoch(0) {
-        return Err(VerifyError::Member(folder.root().to_owned()));
-    }
     note_strangers(folder, found)?;
     for (name, part) in [("journal", folder.journal()), ("state", folder.state()), ("ledger", folder.ledger())] {
         if !part.is_dir() {
@@ -143,20 +137,27 @@ fn verify_parts(
             return Ok(());
         }
     }
-    let journal = open_shadow(folder.journal())?;
-    journal::check(&journal, (cluster, REPLICA), &keys.node.public_key(), found, progress);
     if let Err(error) = store::state::check_manifests(folder.state()) {
         found.finding("state", error);
     }
     let copy = copy_state(folder)?;
-    if is_founded_by_several(copy.path()) {
-        return Err(VerifyError::Member(folder.root().to_owned()));
+    // Where reading it panics, that is found once more, and named, below.
+    let lone = || Some(alone(cluster, keys.node.public_key()));
+    let group =
+        catch_unwind(AssertUnwindSafe(|| group::of(copy.path(), keys, cluster, found))).unwrap_or_else(|_| lone());
+    let Some(group) = group else { return Ok(()) };
+    let Some(mut places) = group::places(folder, copy.path(), found)? else { return Ok(()) };
+    for (name, disk) in places.journals() {
+        journal::check(disk, &name, (cluster, group.replica), &keys.node.public_key(), found, progress);
     }
-    let ledger = open_shadow(folder.ledger())?;
-    let places = Places::of_first(journal, ledger.clone(), copy.path().to_owned());
-    let sources = match reach(places, keys, cluster, found)? {
-        Some(recovered) => Some(Sources::of(&recovered)),
-        None => Sources::stored(ledger, copy.path(), found),
+    let ledger = places.ledger.clone();
+    let had_several = group.members.len() > 1 || !places.later.is_empty();
+    let (sources, is_shared) = match reach(places.open(), keys, group, found)? {
+        Some(recovered) => {
+            let is_shared = recovered.membership.members.len() > 1;
+            (Some(Sources::of(&recovered, found)), is_shared)
+        }
+        None => (Sources::stored(ledger, copy.path(), found), had_several),
     };
     let Some(sources) = sources else { return Ok(()) };
     if sources.log.as_ref().is_some_and(|log| log.has_torn_mark()) {
@@ -170,22 +171,11 @@ fn verify_parts(
     match Vault::existing(folder.vault()) {
         Ok(vault) => {
             let chunks = Chunks::new(vault).map_err(|source| VerifyError::Io { path: folder.vault(), source })?;
-            guarded(found, "state", |found| bodies::check(&sources.state, &chunks, found, progress));
+            guarded(found, "state", |found| bodies::check(&sources.state, (&chunks, is_shared), found, progress));
         }
         Err(error) => found.finding("vault", error),
     }
     Ok(())
-}
-
-/// Whether the state is that of a group that was founded with several members; not if that cannot be read.
-fn is_founded_by_several(state: &Path) -> bool {
-    let options = FjallOptions { cache_len: CACHE_LEN, ..FjallOptions::default() };
-    let read = || {
-        let state = FjallState::open(state, options).ok()?;
-        catalog::query::genesis(&state).ok().flatten()
-    };
-    let founding = catch_unwind(AssertUnwindSafe(read)).ok().flatten();
-    founding.is_some_and(|row| row.genesis.members.len() > 1)
 }
 
 /// Opens a folder of files for reading, with writes going to memory.
@@ -199,13 +189,12 @@ pub(crate) fn copy_state(folder: &DataFolder) -> Result<ShadowState, VerifyError
 }
 
 /// Brings the shadow to where a start would bring the folder; `None` when a start would refuse.
-fn reach(places: Places, keys: &Keys, cluster: ClusterId, found: &mut Found) -> Result<Option<Recovered>, VerifyError> {
+fn reach(places: Places, keys: &Keys, group: GroupConfig, found: &mut Found) -> Result<Option<Recovered>, VerifyError> {
     if !found.report.findings.is_empty() {
         // The journal is damaged, so that nothing can be executed from it, or the state is.
         return Ok(None);
     }
-    let recovered =
-        guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, alone(cluster, keys.node.public_key())));
+    let recovered = guarded(found, "state", |_| recover(places, CACHE_LEN, true, keys, group));
     let (place, error) = match recovered {
         None => return Ok(None),
         Some(Ok(recovered)) => return Ok(Some(recovered)),
@@ -236,10 +225,21 @@ struct Sources {
 }
 
 impl Sources {
-    /// Everything as a start would have it.
-    fn of(recovered: &Recovered) -> Self {
+    /// Everything as a start would have it. That of a member of a larger group has what was stored, and hears the rest from
+    /// the others: it may have signed heads of that.
+    fn of(recovered: &Recovered, found: &mut Found) -> Self {
         let Recovered { journals, state, log, .. } = recovered;
-        let heads = journals.values().flat_map(|(_, journal)| journal::heads(journal)).collect();
+        let mut heads: Vec<Head> = journals.values().flat_map(|(_, journal)| journal::heads(journal)).collect();
+        let signed = heads.iter().map(|head| head.size).max().unwrap_or(0);
+        if !recovered.has_started && signed > log.len() {
+            let what = format!(
+                "the stored state and its log end at {} entries, and this member has signed heads up to {signed}: what is \
+                 between is in the journals, and a start executes it with what the others say",
+                log.len()
+            );
+            found.note("ledger", what);
+            heads.retain(|head| head.size <= log.len());
+        }
         Self { state: state.clone(), log: Some(log.clone()), marker: marker(state), heads }
     }
 
@@ -318,11 +318,13 @@ fn guarded<T>(found: &mut Found, place: &'static str, check: impl FnOnce(&mut Fo
 
 /// Notes what is in the folder and is nothing of ours.
 fn note_strangers(folder: &DataFolder, found: &mut Found) -> Result<(), VerifyError> {
-    const KNOWN: [&str; 8] = ["format", "cluster", "lock", "journal", "state", "ledger", "vault", "shadow"];
+    const KNOWN: [&str; 10] =
+        ["format", "cluster", "lock", "journal", "state", "ledger", "vault", "shadow", "epochs", "state.current"];
+    let is_state = |name: &str| name.strip_prefix("state-").is_some_and(|number| number.parse::<u32>().is_ok());
     let fail = |source| VerifyError::Io { path: folder.root().to_owned(), source };
     for entry in fs::read_dir(folder.root()).map_err(fail)? {
         let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
-        if !KNOWN.contains(&name.as_str()) {
+        if !KNOWN.contains(&name.as_str()) && !is_state(&name) {
             found.note(name, "is nothing that this program made; it was not looked at");
         }
     }

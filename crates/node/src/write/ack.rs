@@ -2,6 +2,7 @@
 //! whoever of its clients comes first, outside the core's loop.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ledger::entry::Entry;
 use ledger::receipt::{BatchProver, CommitReceipt, Proof, Receipt, Speaker, Statements};
@@ -15,6 +16,9 @@ use crate::error::WriteError;
 use crate::node::Shared;
 use crate::proofs::wait_included;
 
+/// How long an answer without a commit receipt waits for one of the log.
+const INCLUDED_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a client gets.
 #[derive(Clone, Debug)]
 pub struct Written {
@@ -22,7 +26,8 @@ pub struct Written {
     pub outcome: Outcome,
     /// The order key of its first entry.
     pub order: OrderKey,
-    /// The commit receipt, in binary form; absent when receipts are turned off.
+    /// The commit receipt, in binary form, or one of inclusion where another member decided the command; absent when receipts
+    /// are turned off, or the log is far behind.
     pub receipt: Option<Vec<u8>>,
 }
 
@@ -99,9 +104,21 @@ impl Answer {
 pub(crate) async fn ack(shared: &Shared, answer: Answer, wait: Wait) -> Result<Written, WriteError> {
     let executed = answer.executed();
     let order = OrderKey { timestamp: executed.timestamp, id: executed.id, item: 0 };
-    let receipt = if shared.config.receipts { answer.receipt(shared) } else { None };
+    let commit = if shared.config.receipts { answer.receipt(shared) } else { None };
     wait_for(shared, wait, order).await?;
+    let receipt = match commit {
+        None if shared.config.receipts && shared.config.ledger => included(shared, order).await,
+        commit => commit,
+    };
     Ok(Written { outcome: answer.executed().outcome.clone(), order, receipt })
+}
+
+/// Another member decided the command, so that this one's journal alone does not say that it is: then the log has to,
+/// which it does about a message and a tick later. Nothing where that takes long: the command is done all the same.
+async fn included(shared: &Shared, order: OrderKey) -> Option<Vec<u8>> {
+    tokio::time::timeout(INCLUDED_WITHIN, wait_included(shared, order)).await.ok()?;
+    let inclusion = shared.inclusion(order).ok()?;
+    Receipt::new(Proof::Included(inclusion.proof)).to_bytes().ok()
 }
 
 /// Waits for what the client wants to wait for.

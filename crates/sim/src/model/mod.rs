@@ -140,7 +140,8 @@ impl Model {
                 Ok(Outcome::Done)
             }
             Op::DeleteAccessKey(op) => self.delete_access_key(&op.access_key),
-            Op::PutNode(_) | Op::BeginEpoch(_) | Op::PutZone(_) => Ok(Outcome::Done),
+            Op::PutNode(_) | Op::BeginEpoch(_) | Op::PutZone(_) | Op::Barrier => Ok(Outcome::Done),
+            Op::AdmitNode(_) => unreachable!("the workload takes no nodes in"),
         };
         done.unwrap_or_else(Outcome::Refused)
     }
@@ -217,6 +218,8 @@ fn window(op: &Op) -> (u8, String) {
         Op::PutAccessKey(op) => (11, access_key(&op.access_key)),
         Op::DeleteAccessKey(op) => (12, access_key(&op.access_key)),
         Op::PutNode(op) => (13, format!("node {}", op.member.replica)),
+        Op::Barrier => (17, "barrier".to_owned()),
+        Op::AdmitNode(op) => (16, format!("node {}", op.label)),
         Op::BeginEpoch(_) => (14, "epoch".to_owned()),
         Op::PutZone(op) => (15, format!("zone {}", op.zone)),
     }

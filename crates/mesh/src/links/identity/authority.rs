@@ -1,16 +1,19 @@
 //! The cluster's authority: the key that every certificate of the cluster stands on.
 
+use core::fmt;
 use std::path::Path;
 
+use aws_lc_rs::hmac;
 use rustls_pki_types::CertificateDer;
 use types::limits::MESH_ADDRESSES_MAX;
 use types::{ClusterId, ReplicaId};
+use zeroize::Zeroizing;
 
 use super::certificate::{self, Member};
 use super::keypair::{Key, PublicKey};
 use super::names::Subject;
 use super::node::Identity;
-use super::token::{Record, Records, RedeemError, Token, TokenSecret, check_address};
+use super::token::{Ticket, Token, check_address, proof_key};
 use super::{Grant, IdentityError, files};
 use crate::links::config::Clock;
 use crate::links::refusal::RefusalKind;
@@ -24,15 +27,20 @@ const CERTIFICATE_FILE: &str = "authority.crt";
 /// How long a node's certificate lives, in seconds: 90 days.
 const LIFETIME_S: u64 = 90 * 24 * 60 * 60;
 
-/// The cluster's certificate authority: a key, and the folder that remembers its tokens. Few nodes keep it; it lies beside
-/// the node's keys, never in the data folder.
-#[derive(Debug)]
+/// The cluster's certificate authority: a key and a certificate. Every node of the cluster may keep it; it lies beside the
+/// node's keys, never in the data folder.
 pub struct Authority {
     cluster: ClusterId,
     key: Key,
     certificate: CertificateDer<'static>,
-    records: Records,
+    proofs: hmac::Key,
     lifetime_s: u64,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authority(of cluster {})", self.cluster)
+    }
 }
 
 impl Authority {
@@ -57,7 +65,7 @@ impl Authority {
         };
         let certificate = certificate::sign_authority(&key, cluster, clock.now_s())?;
         files::write(&certificate_path, &files::pem(&[&certificate]))?;
-        Ok(Self { cluster, key, certificate, records: Records::in_folder(folder), lifetime_s: LIFETIME_S })
+        Ok(Self::new(cluster, key, certificate))
     }
 
     /// Opens the authority of this folder.
@@ -73,7 +81,33 @@ impl Authority {
         let cluster = certificate::authority_cluster(&certificate)
             .filter(|_| certificate::key_of(&certificate) == Some(key.public()))
             .ok_or_else(|| files::wrong(&certificate_path, "does not belong to the key beside it; restore both"))?;
-        Ok(Self { cluster, key, certificate, records: Records::in_folder(folder), lifetime_s: LIFETIME_S })
+        Ok(Self::new(cluster, key, certificate))
+    }
+
+    /// Keeps the authority of this identity, of which another node told the key, in a folder.
+    ///
+    /// # Errors
+    /// When the key is not that of the identity's authority, or the disk says no.
+    pub fn adopt(folder: &Path, seed: &Zeroizing<[u8; 32]>, of: &Identity) -> Result<Self, IdentityError> {
+        let (key, certificate) = (Key::from_seed(seed.clone()), of.authority().clone());
+        if certificate::key_of(&certificate) != Some(key.public()) {
+            return Err(IdentityError::Unusable("the key is not that of the cluster's authority".to_owned()));
+        }
+        files::make_folder(folder)?;
+        files::write_key(&folder.join(KEY_FILE), KEY_HEADER, key.seed())?;
+        files::write(&folder.join(CERTIFICATE_FILE), &files::pem(&[&certificate]))?;
+        Ok(Self::new(of.cluster(), key, certificate))
+    }
+
+    fn new(cluster: ClusterId, key: Key, certificate: CertificateDer<'static>) -> Self {
+        let proofs = proof_key(key.seed());
+        Self { cluster, key, certificate, proofs, lifetime_s: LIFETIME_S }
+    }
+
+    /// The key, to be told to a node that joins: it then keeps the authority, too.
+    #[must_use]
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(*self.key.seed())
     }
 
     /// Makes certificates live for this many seconds, instead of 90 days.
@@ -95,28 +129,17 @@ impl Authority {
         certificate::pin(self.key.public())
     }
 
-    /// Takes the next replica id that this authority has not given away: 1 the first time. Durable; of several processes that
-    /// ask at once, each gets another.
+    /// Makes a join token. Whoever keeps the authority knows it for one; nothing is remembered of it until it is used.
     ///
     /// # Errors
-    /// When the disk says no.
-    pub fn take_replica(&self) -> Result<ReplicaId, IdentityError> {
-        self.records.take_replica()
-    }
-
-    /// Makes a join token, and remembers it durably. May be called by another process than the node that will take it.
-    ///
-    /// # Errors
-    /// When an address is unusable, or the disk says no.
+    /// When an address is unusable.
     pub fn issue_token(&self, grant: &Grant, clock: &Clock) -> Result<Token, IdentityError> {
         if !(1..=MESH_ADDRESSES_MAX).contains(&grant.addresses.len()) {
             return Err(IdentityError::Unusable(format!("a join token has 1 to {MESH_ADDRESSES_MAX} addresses")));
         }
         grant.addresses.iter().try_for_each(|address| check_address(address))?;
-        let now_s = clock.now_s();
-        let expires_s = now_s.saturating_add(grant.valid_s);
-        let secret = self.records.issue(Record { replica: grant.replica, expires_s }, now_s)?;
-        Ok(Token { cluster: self.cluster, pin: self.pin(), secret, expires_s, addresses: grant.addresses.clone() })
+        let ticket = Ticket::issue(&self.proofs, self.cluster, clock.now_s().saturating_add(grant.valid_s));
+        Ok(Token { cluster: self.cluster, pin: self.pin(), ticket, addresses: grant.addresses.clone() })
     }
 
     /// Gives an identity without a token: for the first node of a cluster, which made the authority.
@@ -148,29 +171,38 @@ impl Authority {
         self.sign(member.key, member.replica, &member.name, now_s)
     }
 
-    /// Lets a newcomer in: uses the token, durably, and signs.
-    pub(in crate::links) fn admit(
+    /// Whether who shows this ticket may ask to be let in: gives its name, and when it expires.
+    pub(in crate::links) fn know(
         &self,
-        secret: &TokenSecret,
-        key: PublicKey,
+        ticket: &Ticket,
         name: &str,
         now_s: u64,
-    ) -> Result<(ReplicaId, CertificateDer<'static>), (RefusalKind, String)> {
+    ) -> Result<([u8; 32], u64), (RefusalKind, String)> {
+        let refuse = |kind: RefusalKind| Err((kind, kind.to_string()));
         if !super::names::is_name(name) {
             return Err((RefusalKind::Other, format!("`{name}` cannot be a node's name")));
         }
-        let record = self.records.redeem(secret, key, now_s).map_err(|error| match error {
-            RedeemError::Refused(kind) => (kind, kind.to_string()),
-            RedeemError::Folder(error) => {
-                tracing::error!(%error, "a join token cannot be checked");
-                (RefusalKind::Other, "the authority cannot read its record of tokens; see the node's log".to_owned())
-            }
-        })?;
-        let certificate = self.sign(key, record.replica, name, now_s).map_err(|error| {
+        if !ticket.is_of(&self.proofs, self.cluster) {
+            return refuse(RefusalKind::TokenUnknown);
+        }
+        if now_s > ticket.expires_s() {
+            return refuse(RefusalKind::TokenExpired);
+        }
+        Ok((ticket.name(), ticket.expires_s()))
+    }
+
+    /// The certificate of a newcomer that was let in.
+    pub(in crate::links) fn admit(
+        &self,
+        key: PublicKey,
+        replica: ReplicaId,
+        name: &str,
+        now_s: u64,
+    ) -> Result<CertificateDer<'static>, (RefusalKind, String)> {
+        self.sign(key, replica, name, now_s).map_err(|error| {
             tracing::error!(%error, "a certificate cannot be made");
             (RefusalKind::Other, "the authority cannot make a certificate; see the node's log".to_owned())
-        })?;
-        Ok((record.replica, certificate))
+        })
     }
 }
 

@@ -44,14 +44,6 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), IdentityError> {
     written().map_err(|source| io(path, source))
 }
 
-/// Writes a file durably that must not be there: of several who try, one succeeds.
-pub(super) fn create(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    sync_folder(path)
-}
-
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

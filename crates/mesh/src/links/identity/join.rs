@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::keypair::{Key, PublicKey};
 use super::node::Identity;
-use super::token::{Token, TokenSecret};
+use super::token::{Ticket, Token};
 use super::{IdentityError, JoinError, Welcome, certificate, names, tls};
 use crate::links::config::{Clock, Versions};
 use crate::links::frame::Kind;
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::links) struct JoinRequest {
     pub(in crate::links) versions: Versions,
-    pub(in crate::links) secret: TokenSecret,
+    pub(in crate::links) ticket: Ticket,
     pub(in crate::links) name: String,
     pub(in crate::links) introduction: Bytes,
 }
@@ -35,7 +35,7 @@ impl JoinRequest {
         let mut out = BytesMut::new();
         out.put_u16(self.versions.min);
         out.put_u16(self.versions.max);
-        out.put_slice(self.secret.as_slice());
+        out.put_slice(self.ticket.as_bytes());
         out.put_u8(u8::try_from(self.name.len()).expect("a node's name has at most 63 bytes"));
         out.put_slice(self.name.as_bytes());
         out.put_slice(&self.introduction);
@@ -44,11 +44,12 @@ impl JoinRequest {
 
     pub(in crate::links) fn decode(mut bytes: Bytes) -> Option<Self> {
         let versions = Versions { min: bytes.try_get_u16().ok()?, max: bytes.try_get_u16().ok()? };
-        let mut secret = Zeroizing::new([0; 16]);
-        bytes.try_copy_to_slice(secret.as_mut_slice()).ok()?;
+        let mut ticket = Zeroizing::new([0; Ticket::LEN]);
+        bytes.try_copy_to_slice(ticket.as_mut_slice()).ok()?;
+        let ticket = Ticket::from_bytes(ticket);
         let len = usize::from(bytes.try_get_u8().ok()?);
         let name = take(&mut bytes, len).and_then(|name| String::from_utf8(name.into()).ok())?;
-        (bytes.len() <= MESH_WELCOME_LEN_MAX).then_some(Self { versions, secret, name, introduction: bytes })
+        (bytes.len() <= MESH_WELCOME_LEN_MAX).then_some(Self { versions, ticket, name, introduction: bytes })
     }
 }
 
@@ -115,7 +116,7 @@ pub async fn join(token: &Token, name: &str, introduction: Bytes, clock: &Clock)
     if introduction.len() > MESH_WELCOME_LEN_MAX {
         return Err(JoinError::Unusable(format!("an introduction has at most {MESH_WELCOME_LEN_MAX} bytes")));
     }
-    if clock.now_s() > token.expires_s {
+    if clock.now_s() > token.expires_s() {
         let reason = RefusalKind::TokenExpired.to_string();
         return Err(JoinError::Refused(Refusal { kind: RefusalKind::TokenExpired, reason, by_peer: false }));
     }
@@ -191,7 +192,7 @@ impl Newcomer<'_> {
         let (send, receive) = connection.open_bi().await.ok()?;
         let request = JoinRequest {
             versions: Versions::CURRENT,
-            secret: self.token.secret.clone(),
+            ticket: self.token.ticket.clone(),
             name: self.name.to_owned(),
             introduction: self.introduction.clone(),
         };

@@ -81,7 +81,7 @@ impl SigningKey for Key {
 
 /// A key that was signed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::links) struct PublicKey(pub(super) [u8; 32]);
+pub(in crate::links) struct PublicKey(pub(in crate::links) [u8; 32]);
 
 impl PublicKey {
     /// Out of a SubjectPublicKeyInfo; `None` for any other algorithm.

@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use types::ReplicaId;
 
 use super::refusal::Refusal;
 
@@ -27,7 +26,7 @@ pub use token::{Token, TokenError};
 
 pub(super) use certificate::{Member, key_of, read_certificate};
 pub(super) use join::{JoinAnswer, JoinRequest, newcomer_key};
-pub(super) use keypair::random;
+pub(super) use keypair::{PublicKey, random};
 pub(super) use names::replica_name;
 pub(super) use tls::{JOIN_PROTOCOL, MESH_PROTOCOL, client, key_exchange_name, member, member_of_link, server};
 #[cfg(test)]
@@ -36,8 +35,6 @@ pub(super) use token::example as example_token;
 /// What a token is to be made for.
 #[derive(Debug, Clone)]
 pub struct Grant {
-    /// The replica id that the newcomer gets. Never used before: that is for the caller to see to.
-    pub replica: ReplicaId,
     /// Where nodes that keep the authority listen, as `host:port`.
     pub addresses: Vec<String>,
     /// How long the token may be used, in seconds.
@@ -79,7 +76,7 @@ pub enum IdentityError {
 pub struct Welcome {
     /// Its identity; not yet saved.
     pub identity: Identity,
-    /// What the cluster says to newcomers ([`super::Endpoint::set_welcome`]).
+    /// What the cluster says to newcomers ([`super::Admitted`]).
     pub welcome: Bytes,
     /// Who let it in.
     pub address: SocketAddr,

@@ -1,37 +1,104 @@
-//! Join tokens: their text, and the folder in which an authority remembers those that it gave out and those that were
-//! used. `docs/formats/mesh.md`, join tokens.
+//! Join tokens: their text, and the proof in them by which whoever keeps the authority knows them again. That one is good
+//! once is seen to by who is asked about newcomers ([`crate::links::Porter`]). `docs/formats/mesh.md`, join tokens.
 
 use core::fmt;
 use core::str::FromStr;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
 use sha2::{Digest as _, Sha256};
+use types::ClusterId;
 use types::limits::{MESH_ADDRESSES_MAX, TEXT_LEN_MAX};
-use types::{ClusterId, ReplicaId};
 use zeroize::Zeroizing;
 
-use super::keypair::{PublicKey, random};
-use super::{IdentityError, files};
-use crate::links::refusal::RefusalKind;
+use super::IdentityError;
+use super::keypair::random;
 
 /// What a token's text begins with.
 const PREFIX: &str = "entangle_join_";
 /// Version of what stands behind it.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Put before the bytes to make the checksum.
 const CHECK_DOMAIN: &[u8] = b"entangle/join-token-check/v1\n";
-/// Put before the secret to make the name under which the authority remembers it.
-const NAME_DOMAIN: &[u8] = b"entangle/join-token-name/v1\n";
+/// Put before a ticket to make the name under which its use is remembered.
+const NAME_DOMAIN: &[u8] = b"entangle/join-token-name/v2\n";
+/// Put before the authority's seed to make the key of the proofs.
+const KEY_DOMAIN: &[u8] = b"entangle/join-token-key/v2\n";
+/// Put before what a proof is of.
+const PROOF_DOMAIN: &[u8] = b"entangle/join-token-proof/v2\n";
 /// Bytes of the checksum.
 const CHECK_LEN: usize = 4;
 /// The digits of RFC 4648, section 6, in lower case.
 const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// First line of the record of a token.
-const RECORD_HEADER: &str = "entangle-join-token-v1";
 
-/// What only the holder of a token knows.
-pub(in crate::links) type TokenSecret = Zeroizing<[u8; 16]>;
+/// What the holder of a token shows: a random number, when it expires (seconds since the Unix epoch), and the proof that an
+/// authority has given it out.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::links) struct Ticket(Zeroizing<[u8; Ticket::LEN]>);
+
+impl Ticket {
+    pub(in crate::links) const LEN: usize = 40;
+    /// Where the proof begins.
+    const PROOF_AT: usize = 24;
+
+    pub(super) fn issue(authority: &hmac::Key, cluster: ClusterId, expires_s: u64) -> Self {
+        Self::with_nonce(authority, cluster, random(), expires_s)
+    }
+
+    fn with_nonce(authority: &hmac::Key, cluster: ClusterId, nonce: [u8; 16], expires_s: u64) -> Self {
+        let mut bytes = Zeroizing::new([0; Self::LEN]);
+        bytes[..16].copy_from_slice(&nonce);
+        bytes[16..Self::PROOF_AT].copy_from_slice(&expires_s.to_be_bytes());
+        let proof = proof(authority, cluster, &bytes[..Self::PROOF_AT]);
+        bytes[Self::PROOF_AT..].copy_from_slice(proof.as_slice());
+        Self(bytes)
+    }
+
+    pub(in crate::links) fn from_bytes(bytes: Zeroizing<[u8; Self::LEN]>) -> Self {
+        Self(bytes)
+    }
+
+    pub(in crate::links) fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    pub(super) fn expires_s(&self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[16..Self::PROOF_AT]);
+        u64::from_be_bytes(bytes)
+    }
+
+    /// Whether an authority with this key has given it out.
+    pub(super) fn is_of(&self, authority: &hmac::Key, cluster: ClusterId) -> bool {
+        let (content, shown) = self.0.split_at(Self::PROOF_AT);
+        verify_slices_are_equal(proof(authority, cluster, content).as_slice(), shown).is_ok()
+    }
+
+    /// By which its use is remembered: who reads that cannot use it.
+    pub(super) fn name(&self) -> [u8; 32] {
+        Sha256::new().chain_update(NAME_DOMAIN).chain_update(self.0.as_slice()).finalize().into()
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket(until {})", self.expires_s())
+    }
+}
+
+/// The key of the proofs, made of the authority's seed: whoever keeps the authority knows a token without having seen it.
+pub(super) fn proof_key(seed: &[u8; 32]) -> hmac::Key {
+    let key = Sha256::new().chain_update(KEY_DOMAIN).chain_update(seed).finalize();
+    hmac::Key::new(hmac::HMAC_SHA256, &key)
+}
+
+fn proof(key: &hmac::Key, cluster: ClusterId, content: &[u8]) -> Zeroizing<[u8; 16]> {
+    let mut context = hmac::Context::with_key(key);
+    [PROOF_DOMAIN, &cluster.0, content].into_iter().for_each(|part| context.update(part));
+    let mut proof = Zeroizing::new([0; 16]);
+    proof.copy_from_slice(&context.sign().as_ref()[..16]);
+    proof
+}
 
 /// A join token: what a newcomer needs to find the cluster, to know it, and to be let in once. Its text form is
 /// [`ToString`] and [`str::parse`]; it is a secret until it was used.
@@ -39,8 +106,7 @@ pub(in crate::links) type TokenSecret = Zeroizing<[u8; 16]>;
 pub struct Token {
     pub(super) cluster: ClusterId,
     pub(super) pin: [u8; 32],
-    pub(super) secret: TokenSecret,
-    pub(super) expires_s: u64,
+    pub(super) ticket: Ticket,
     pub(super) addresses: Vec<String>,
 }
 
@@ -74,15 +140,14 @@ impl Token {
     /// When it expires, in seconds since the Unix epoch.
     #[must_use]
     pub fn expires_s(&self) -> u64 {
-        self.expires_s
+        self.ticket.expires_s()
     }
 
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(vec![VERSION]);
         bytes.extend_from_slice(&self.cluster.0);
         bytes.extend_from_slice(&self.pin);
-        bytes.extend_from_slice(self.secret.as_slice());
-        bytes.extend_from_slice(&self.expires_s.to_be_bytes());
+        bytes.extend_from_slice(self.ticket.as_bytes());
         bytes.push(u8::try_from(self.addresses.len()).expect("MESH_ADDRESSES_MAX was checked when it was made"));
         for address in &self.addresses {
             bytes.push(u8::try_from(address.len()).expect("TEXT_LEN_MAX was checked when it was made"));
@@ -110,8 +175,7 @@ fn fields(content: &[u8]) -> Option<Token> {
     let (_, rest) = content.split_first()?;
     let (cluster, rest) = rest.split_first_chunk::<16>()?;
     let (pin, rest) = rest.split_first_chunk::<32>()?;
-    let (secret, rest) = rest.split_first_chunk::<16>()?;
-    let (expires, rest) = rest.split_first_chunk::<8>()?;
+    let (ticket, rest) = rest.split_first_chunk::<{ Ticket::LEN }>()?;
     let (&count, mut rest) = rest.split_first()?;
     let mut addresses = Vec::new();
     for _ in 0..count {
@@ -123,8 +187,7 @@ fn fields(content: &[u8]) -> Option<Token> {
     (rest.is_empty() && (1..=MESH_ADDRESSES_MAX).contains(&addresses.len())).then(|| Token {
         cluster: ClusterId(*cluster),
         pin: *pin,
-        secret: Zeroizing::new(*secret),
-        expires_s: u64::from_be_bytes(*expires),
+        ticket: Ticket(Zeroizing::new(*ticket)),
         addresses,
     })
 }
@@ -179,7 +242,7 @@ impl FromStr for Token {
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token(of cluster {}, until {})", self.cluster, self.expires_s)
+        write!(f, "Token(of cluster {}, until {})", self.cluster, self.expires_s())
     }
 }
 
@@ -193,127 +256,14 @@ pub(super) fn check_address(address: &str) -> Result<(), IdentityError> {
     }
 }
 
-/// The folder of an authority that remembers its tokens: one file per token, and one more when it was used. Several
-/// processes may use it at once.
-#[derive(Debug, Clone)]
-pub(super) struct Records {
-    folder: PathBuf,
-}
-
-/// What is remembered of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) replica: ReplicaId,
-    pub(super) expires_s: u64,
-}
-
-impl Records {
-    pub(super) fn in_folder(folder: &Path) -> Self {
-        Self { folder: folder.join("tokens") }
-    }
-
-    /// Takes the next replica id that was not given away: a file for each, made exclusively and never removed.
-    pub(super) fn take_replica(&self) -> Result<ReplicaId, IdentityError> {
-        let folder = self.folder.join("replicas");
-        files::make_folder(&folder)?;
-        let mut replica = 1;
-        loop {
-            let path = folder.join(format!("{replica}"));
-            match files::create(&path, "") {
-                Ok(()) => return Ok(ReplicaId(replica)),
-                Err(there) if there.kind() == ErrorKind::AlreadyExists => replica += 1,
-                Err(source) => return Err(files::io(&path, source)),
-            }
-        }
-    }
-
-    /// Makes a secret and remembers it; forgets those that expired.
-    pub(super) fn issue(&self, record: Record, now_s: u64) -> Result<TokenSecret, IdentityError> {
-        files::make_folder(&self.folder)?;
-        self.forget_expired(now_s);
-        let secret = Zeroizing::new(random::<16>());
-        let path = self.path(&secret, "token");
-        let text = format!("{RECORD_HEADER}\n{}\n{}\n", record.replica, record.expires_s);
-        files::create(&path, &text).map_err(|source| files::io(&path, source))?;
-        Ok(secret)
-    }
-
-    /// Uses a token for this key. When this returns, the use is durable. The same key may come again: it lost the answer.
-    pub(super) fn redeem(&self, secret: &TokenSecret, key: PublicKey, now_s: u64) -> Result<Record, RedeemError> {
-        let record = self.read(secret)?.ok_or(RedeemError::Refused(RefusalKind::TokenUnknown))?;
-        if now_s > record.expires_s {
-            return Err(RedeemError::Refused(RefusalKind::TokenExpired));
-        }
-        let path = self.path(secret, "used");
-        let text = format!("{}\n", hex::encode(key.0));
-        match files::create(&path, &text) {
-            Ok(()) => Ok(record),
-            Err(there) if there.kind() == ErrorKind::AlreadyExists => {
-                let by = files::read(&path)?;
-                let same = by.is_some_and(|by| *by == text);
-                if same { Ok(record) } else { Err(RedeemError::Refused(RefusalKind::TokenUsed)) }
-            }
-            Err(source) => Err(files::io(&path, source).into()),
-        }
-    }
-
-    fn read(&self, secret: &TokenSecret) -> Result<Option<Record>, IdentityError> {
-        let path = self.path(secret, "token");
-        let Some(text) = files::read(&path)? else { return Ok(None) };
-        parse_record(&text).map(Some).ok_or_else(|| files::wrong(&path, "is not the record of a join token; remove it"))
-    }
-
-    /// By the hash of its secret: who reads the folder cannot use what it remembers.
-    fn path(&self, secret: &TokenSecret, ending: &str) -> PathBuf {
-        let name = Sha256::new().chain_update(NAME_DOMAIN).chain_update(secret.as_slice()).finalize();
-        self.folder.join(format!("{}.{ending}", hex::encode(name)))
-    }
-
-    /// Tidying: what cannot be removed now is removed another time.
-    fn forget_expired(&self, now_s: u64) {
-        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
-        let tokens = entries.filter_map(Result::ok).map(|entry| entry.path());
-        for path in tokens.filter(|path| path.extension().is_some_and(|ending| ending == "token")) {
-            let record = files::read(&path).ok().flatten().and_then(|text| parse_record(&text));
-            if record.is_some_and(|record| now_s > record.expires_s) {
-                // the record goes first: a token without one is refused, with or without the mark of its use
-                let _ = std::fs::remove_file(&path);
-                let _ = std::fs::remove_file(path.with_extension("used"));
-            }
-        }
-    }
-}
-
-fn parse_record(text: &str) -> Option<Record> {
-    let mut lines = text.lines();
-    if lines.next()? != RECORD_HEADER {
-        return None;
-    }
-    let (replica, expires) = (lines.next()?, lines.next()?);
-    Some(Record { replica: ReplicaId(replica.parse().ok()?), expires_s: expires.parse().ok()? })
-}
-
-/// Why a token is not accepted.
-#[derive(Debug)]
-pub(super) enum RedeemError {
-    Refused(RefusalKind),
-    Folder(IdentityError),
-}
-
-impl From<IdentityError> for RedeemError {
-    fn from(error: IdentityError) -> Self {
-        Self::Folder(error)
-    }
-}
-
-/// The token of the vectors in `docs/formats/mesh.md`: the pin in it, its text and bytes, the name of its record.
+/// The token of the vectors in `docs/formats/mesh.md`: the pin in it, its text and bytes, its ticket and the name of that.
 #[cfg(test)]
-pub(in crate::links) fn example(cluster: ClusterId, secret: &TokenSecret) -> ([u8; 32], (String, Vec<u8>), Vec<u8>) {
+pub(in crate::links) fn example(cluster: ClusterId) -> ([u8; 32], (String, Vec<u8>), Ticket, [u8; 32]) {
     let key = super::keypair::Key::from_seed(Zeroizing::new(core::array::from_fn(|at| at as u8)));
     let pin = super::certificate::pin(key.public());
-    let addresses = vec!["tokyo.example:7001".to_owned()];
-    let token = Token { cluster, pin, secret: secret.clone(), expires_s: 1_800_003_600, addresses };
-    let path = Records::in_folder(Path::new("")).path(secret, "token");
-    let name = path.file_stem().and_then(|name| hex::decode(name.to_str()?).ok()).unwrap_or_default();
-    (pin, (token.to_string(), token.to_bytes().to_vec()), name)
+    let nonce = core::array::from_fn(|at| 0xa0 + at as u8);
+    let ticket = Ticket::with_nonce(&proof_key(key.seed()), cluster, nonce, 1_800_003_600);
+    let token = Token { cluster, pin, ticket: ticket.clone(), addresses: vec!["tokyo.example:7001".to_owned()] };
+    let name = ticket.name();
+    (pin, (token.to_string(), token.to_bytes().to_vec()), ticket, name)
 }
