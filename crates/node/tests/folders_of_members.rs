@@ -23,6 +23,7 @@ async fn filled() -> Group {
     }
     put(group.node(1), "photos", "old", &bytes(1, 400_000)).await;
     for node in [2, 3] {
+        group.is_ready(1).await;
         group.node(1).change(Change::Add(ReplicaId(node))).await.unwrap();
         group.is_ready(node).await;
     }
@@ -31,6 +32,7 @@ async fn filled() -> Group {
         put(at, "photos", &format!("large {round}"), &bytes(round, 300_000)).await;
         put(at, "photos", &format!("small {round}"), &bytes(round, 3_000)).await;
     }
+    group.is_ready(2).await;
     group.node(2).change(Change::Replace(ReplicaId(1), ReplicaId(4))).await.unwrap();
     group.is_ready(4).await;
     for round in 12..24u64 {

@@ -259,6 +259,7 @@ async fn a_new_member_has_most_of_the_state_before_it_is_one() {
         assert_eq!(group.node(1).put_node("", group.entry_of(node)).await.unwrap(), Outcome::Done);
     }
     for node in [2, 3] {
+        group.is_ready(1).await;
         change(group.node(1), Change::Add(ReplicaId(node))).await;
         group.is_ready(node).await;
     }

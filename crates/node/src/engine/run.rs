@@ -333,7 +333,11 @@ impl Loop {
                         self.journals.opener.folders.set_over(epoch).map_err(|error| error.to_string())?;
                         self.neighbours.look_again();
                     }
-                    Step::Closed(epoch) => self.closed(&mut drained, epoch)?,
+                    Step::Closed(epoch) => {
+                        self.shared.metrics.executed(executed.len());
+                        self.waiting.executed(core::mem::take(&mut executed), flushed, is_alone);
+                        self.closed(&mut drained, epoch)?;
+                    }
                     Step::Removed => return Err(REMOVED.to_owned()),
                 }
             }

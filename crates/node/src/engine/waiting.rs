@@ -59,9 +59,14 @@ impl Waiting {
         self.executed.clear();
     }
 
-    /// An epoch is not served any more: what came of its commands is not known here.
+    /// An epoch is not served any more. Of its commands, those that were executed are done: the state at its end, with them
+    /// in it, is durable at enough members of the next one, which is what ended it. What came of others is not known here.
     pub(crate) fn close(&mut self, epoch: Epoch) {
         self.flushes.remove(&epoch);
+        let done =
+            self.clients.values().filter(|waits| waits.epoch == epoch).filter_map(|waits| waits.executed.clone());
+        let done = done.collect();
+        self.answer(done, None);
         for (_, waits) in self.clients.extract_if(|_, waits| waits.epoch == epoch) {
             // The receiver may be gone: its client went away.
             let _ = waits.reply.send(Err(WriteError::TimedOut));
