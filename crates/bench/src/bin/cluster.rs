@@ -93,7 +93,7 @@ fn main() -> anyhow::Result<ExitCode> {
         return judge(measured, Duration::from_millis(arguments.gap_max_ms), folder);
     }
     if !arguments.without.is_empty() {
-        return catch(&runtime, &options, arguments.within, folder);
+        return catch(&runtime, &options, arguments.within, &folder);
     }
     println!("cluster: {} nodes, {} s, seed {seed}", options.nodes, arguments.seconds);
     let ended = runtime.block_on(run(&options, &mut |line| println!("{line}")));
@@ -139,7 +139,7 @@ fn catch(
     runtime: &tokio::runtime::Runtime,
     options: &Options,
     seeds: u64,
-    folder: tempfile::TempDir,
+    folder: &tempfile::TempDir,
 ) -> anyhow::Result<ExitCode> {
     let without = options.hooks.as_deref().unwrap_or_default().join(", ");
     for seed in options.seed..options.seed + seeds {
