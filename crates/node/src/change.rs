@@ -158,6 +158,8 @@ pub enum ChangeError {
 
 /// How long a change is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a node that cannot be reached is waited for: it may have joined a moment ago.
+pub(crate) const ABSENT_AFTER: Duration = Duration::from_secs(5);
 
 /// How many may fail by default: as many as possible.
 pub(crate) fn faults_of(members: usize) -> u32 {
@@ -360,7 +362,7 @@ async fn logic_of(shared: &Shared, members: &[ReplicaId], present: u32, is_upgra
 
 /// Proposes an epoch, as soon as the one before the present one is over.
 async fn propose(shared: &Shared, next: Reconfig) -> Result<(Epoch, CommandId), ChangeError> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let began = tokio::time::Instant::now();
     loop {
         let (answer, answered) = oneshot::channel();
         match shared.inbox.submit(Submitted::Change(Changing { next: next.clone(), answer })) {
@@ -369,11 +371,11 @@ async fn propose(shared: &Shared, next: Reconfig) -> Result<(Epoch, CommandId), 
             Err(Rejected::Closed) => return Err(shared.running().err().unwrap_or(WriteError::Stopping).into()),
         }
         match answered.await.map_err(|_| shared.running().err().unwrap_or(WriteError::Stopping))? {
-            Err(ChangeError::Unfinished(_)) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(ChangeError::Unfinished(_)) if began.elapsed() < PATIENCE => {}
+            Err(ChangeError::Absent(_)) if began.elapsed() < ABSENT_AFTER => {}
             proposed => return proposed,
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

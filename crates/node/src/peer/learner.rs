@@ -11,7 +11,7 @@ use types::ReplicaId;
 
 use super::requests::{Request, decode, encode};
 use super::{Link, intake};
-use crate::change::ChangeError;
+use crate::change::{ABSENT_AFTER, ChangeError};
 use crate::node::Shared;
 
 /// A pass that took no longer leaves little to fetch.
@@ -111,7 +111,14 @@ pub(crate) async fn await_learned(shared: &Arc<Shared>, node: ReplicaId) -> Resu
     let (mut fetched, mut progress) = (0, Instant::now());
     loop {
         shared.running()?;
-        let link = shared.peers.link_to(node).ok_or(ChangeError::Absent(node))?;
+        let Some(link) = shared.peers.link_to(node) else {
+            // It has joined a moment ago, or its link was lost and comes again.
+            if began.elapsed() >= ABSENT_AFTER {
+                return Err(ChangeError::Absent(node));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
         let reason = match ask(link.as_ref()).await {
             Ok(Learned { is_done: true, fetched, .. }) => {
                 tracing::info!(%node, bytes = fetched, "a node that is to become a member has the state");
