@@ -71,7 +71,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> S3Error {
         Refusal::TokenUsed => custom("TokenUsed", StatusCode::CONFLICT, "The join token was used before."),
         Refusal::TokenExpired => custom("TokenExpired", StatusCode::CONFLICT, "The join token has expired."),
         Refusal::NameTaken(replica) => {
-            custom("NameTaken", StatusCode::CONFLICT, &format!("Node {replica} has this name; choose another one."))
+            custom("NameTaken", StatusCode::CONFLICT, format!("Node {replica} has this name; choose another one."))
         }
         Refusal::TooManyRows => s3_error!(SlowDown, "The request changes too much at once; ask again for this key."),
         Refusal::Invalid(rule) => s3_error!(InvalidArgument, "{rule}"),

@@ -276,7 +276,7 @@ async fn a_listing_under_writes_without_a_pause_is_ordered_among_them() {
         let view = view.expect("it answers").unwrap();
         let mut keys = std::collections::BTreeSet::new();
         catalog::query::each_object(&view, |place, _| {
-            keys.insert(place.key.to_owned());
+            keys.insert(place.key);
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();

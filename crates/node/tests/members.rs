@@ -279,7 +279,6 @@ async fn a_new_member_has_most_of_the_state_before_it_is_one() {
     // All of it once, and then a part of it: what changed meanwhile, and spans of rows around that.
     let all = fetched(4);
     assert!((STATE_LEN * 9 / 10..STATE_LEN * 3 / 2).contains(&all), "{all} bytes were fetched");
-    println!("{all} bytes fetched, changed in {changed:?}, served {served:?} after it, {before} written meanwhile");
     assert!(served < Duration::from_secs(5), "it served {served:?} after the change");
     let more = written.load(Ordering::SeqCst);
     within(PATIENCE, async || (written.load(Ordering::SeqCst) > more + 20).then_some(())).await;

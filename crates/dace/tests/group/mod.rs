@@ -386,10 +386,10 @@ impl Group {
                 Output::LeasedReady { read } => node.leased.push((*read, node.executed.len())),
                 // Whoever counts them by slot must find none left over.
                 Output::Pends { id, slots } => {
-                    assert_eq!(node.pending.insert(*id, slots.clone()), None, "{id} at r{r}")
+                    assert_eq!(node.pending.insert(*id, slots.clone()), None, "{id} at r{r}");
                 }
                 Output::Settles { id, slots } => {
-                    assert_eq!(node.pending.remove(id).as_ref(), Some(slots), "{id} at r{r}")
+                    assert_eq!(node.pending.remove(id).as_ref(), Some(slots), "{id} at r{r}");
                 }
                 Output::ReadContended { .. } | Output::LeasedContended { .. } | Output::Lease { .. } => {}
                 Output::WantSnapshot { cut } => node.wants = Some(*cut),

@@ -49,7 +49,7 @@ impl Door {
             return Err(name_taken(&newcomer.name, founder.replica));
         }
         let node = self.node.get().ok_or_else(|| busy("the node that was asked is starting"))?;
-        node.ready().map_err(|error| busy(error))?;
+        node.ready().map_err(busy)?;
         let admit = AdmitNode {
             token: newcomer.token,
             expires_s: newcomer.expires_s,

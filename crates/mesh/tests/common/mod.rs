@@ -86,7 +86,7 @@ pub fn quick() -> Config {
 /// Lets each in whose token was not used by another before, with numbers from 9 on, and says so; what nodes of a cluster
 /// share.
 pub fn porter() -> Porter {
-    let used: Mutex<BTreeMap<[u8; 32], ([u8; 32], u32)>> = Mutex::default();
+    let used = Mutex::new(BTreeMap::<[u8; 32], ([u8; 32], u32)>::new());
     Porter::from_fn(move |newcomer| {
         let mut used = used.lock().unwrap();
         let next = 9 + u32::try_from(used.len()).unwrap();

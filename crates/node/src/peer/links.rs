@@ -101,7 +101,7 @@ fn note(event: &Event, strangers: &mut BTreeSet<(bool, ReplicaId)>) {
                 _ if !is_news => {}
                 true => tracing::info!(%peer, %address, "another node does not know this one yet; trying again"),
                 false => {
-                    tracing::info!(%peer, %address, "a node of this cluster that is not known here yet asks for a link")
+                    tracing::info!(%peer, %address, "a node of this cluster that is not known here yet asks for a link");
                 }
             }
         }

@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) enum Forwarded {
     /// Executed: outcome, order key of its first entry, commit receipt.
     #[n(0)]
-    Done(#[n(0)] Outcome, #[n(1)] OrderKey, #[n(2)] Option<ByteVec>),
+    Done(#[n(0)] Box<Outcome>, #[n(1)] OrderKey, #[n(2)] Option<ByteVec>),
     /// It has not proposed it, and will not.
     #[n(1)]
     Declined(#[n(0)] String),
@@ -77,7 +77,7 @@ pub(crate) async fn forward(
     match decode::<Forwarded>(&answer).map_err(|error| WriteError::Failed(error.to_string()))? {
         Forwarded::Done(outcome, order, receipt) => {
             shared.metrics.forwarded();
-            Ok(Some(Written { outcome, order, receipt: receipt.map(Vec::from) }))
+            Ok(Some(Written { outcome: *outcome, order, receipt: receipt.map(Vec::from) }))
         }
         Forwarded::Declined(reason) => {
             tracing::debug!(%home, %reason, "the home of a zone did not take a write");
@@ -97,7 +97,7 @@ async fn lost(shared: &Shared, home: ReplicaId) {
 /// Another member hands over a command of a zone that this one is the home of.
 pub(crate) async fn take(shared: &Shared, bytes: &[u8]) -> Bytes {
     encode(&match propose_for(shared, bytes).await {
-        Ok(written) => Forwarded::Done(written.outcome, written.order, written.receipt.map(ByteVec::from)),
+        Ok(written) => Forwarded::Done(Box::new(written.outcome), written.order, written.receipt.map(ByteVec::from)),
         Err(answer) => answer,
     })
 }
