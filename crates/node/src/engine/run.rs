@@ -388,7 +388,8 @@ impl Loop {
     fn closed(&mut self, drained: &mut Drained, epoch: Epoch) -> Result<(), String> {
         self.flush_drained(drained)?;
         self.neighbours.end(epoch);
-        self.waiting.close(epoch);
+        let void = self.voided.iter().map(|(id, _)| *id).collect();
+        self.waiting.close(epoch, &void);
         self.read_again_after(epoch);
         for read in self.reads.extract_if(|(of, _), _| *of == epoch).map(|(_, reading)| reading) {
             Submitted::Read(read).refuse(WriteError::NotReady("the members have changed".to_owned()));

@@ -1,6 +1,6 @@
 //! Clients that wait for their commands, and the flushes over which they get their receipts.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use store::journal::Flushed;
@@ -60,14 +60,15 @@ impl Waiting {
     }
 
     /// An epoch is not served any more. Of its commands, those that were executed are done: the state at its end, with them
-    /// in it, is durable at enough members of the next one, which is what ended it. What came of others is not known here.
-    pub(crate) fn close(&mut self, epoch: Epoch) {
+    /// in it, is durable at enough members of the next one, which is what ended it. Those that are
+    /// `void` go on in the next epoch. What came of others is not known here.
+    pub(crate) fn close(&mut self, epoch: Epoch, void: &HashSet<CommandId>) {
         self.flushes.remove(&epoch);
         let done =
             self.clients.values().filter(|waits| waits.epoch == epoch).filter_map(|waits| waits.executed.clone());
         let done = done.collect();
         self.answer(done, None);
-        for (_, waits) in self.clients.extract_if(|_, waits| waits.epoch == epoch) {
+        for (_, waits) in self.clients.extract_if(|id, waits| waits.epoch == epoch && !void.contains(id)) {
             // The receiver may be gone: its client went away.
             let _ = waits.reply.send(Err(WriteError::TimedOut));
         }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use md5::{Digest as _, Md5};
-use node::{Node, NodeConfig, Wait, WriteRequest, Written};
+use node::{Node, NodeConfig, Wait, WriteError, WriteRequest, Written};
 use tempfile::TempDir;
 use types::command::{Condition, CreateBucket, DeleteItem, DeleteObjects, EtagMatch, PutObject};
 use types::object::Metadata;
@@ -14,8 +14,20 @@ pub fn config(folder: &TempDir) -> NodeConfig {
     NodeConfig { reserve_len: 0, ..NodeConfig::new(folder.path().join("data")) }
 }
 
+/// What a node refuses without having begun, because of what passes on a machine with much else to do (silence that is
+/// taken for failure, clocks that were not heard of), is asked again.
 pub async fn write(node: &Node, op: Op) -> Written {
-    node.write(WriteRequest { principal: "tester".to_owned(), request: None, op, wait: Wait::Commit }).await.unwrap()
+    let began = std::time::Instant::now();
+    loop {
+        let request =
+            WriteRequest { principal: "tester".to_owned(), request: None, op: op.clone(), wait: Wait::Commit };
+        match node.write(request).await {
+            Err(WriteError::NoQuorum { .. } | WriteError::NotReady(_)) if began.elapsed().as_secs() < 20 => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            written => return written.unwrap(),
+        }
+    }
 }
 
 pub async fn create_bucket(node: &Node, bucket: &str) -> Outcome {
